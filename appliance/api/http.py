@@ -1,0 +1,188 @@
+"""One HTTP exchange on bare ASGI: read a body, answer, fail, notice a client that left.
+
+What it is: what every route needs. Routes are coroutine functions of one ``Exchange``; ``Endpoint`` wraps
+one as an ASGI application that turns every error into OpenAI's envelope.
+What it refuses to be: a framework. Routing is Starlette's.
+What it costs: Starlette's Request and Response objects cost 60 µs on the hot path, this costs 10.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from appliance.errors import ApplianceError, TooLarge
+from appliance.metrics import Metrics
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+# A watcher for every request would cost a task; an answer this quick needs none.
+_WATCH_AFTER_S = 0.02
+_log = logging.getLogger("appliance.api")
+
+
+class Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.request_id = ""
+        self.status = 0
+        self.error_code: str | None = None
+        self.left = False
+        self._send = send
+        self._streaming = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    def header(self, name: bytes) -> str:
+        """One request header, empty when absent. ``name`` in lower case."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                return str(value.decode("latin-1"))
+        return ""
+
+    async def body(self, limit: int, setting: str) -> bytes:
+        """The whole request body. Raises TooLarge past ``limit`` bytes, naming the ``setting``."""
+        self.refuse_declared(limit, setting)
+        message = await self.receive()
+        first: bytes = message.get("body", b"")
+        if not message.get("more_body", False):
+            if len(first) > limit:
+                raise _too_large(limit, setting)
+            return first
+        parts, size = [first], len(first)
+        while message.get("more_body", False):
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                self.left = True
+                raise asyncio.CancelledError
+            part: bytes = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit, setting)
+            parts.append(part)
+        return b"".join(parts)
+
+    def refuse_declared(self, limit: int, setting: str) -> None:
+        """Refuse by Content-Length, before a byte of the body was read. Raises TooLarge."""
+        declared = self.header(b"content-length")
+        if declared.isdigit() and int(declared) > limit:
+            raise _too_large(limit, setting)
+
+    # a client that leaves
+
+    def watch(self) -> None:
+        """From now on, a client that leaves cancels the current task. Call after the body was read."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._start_watching, task)
+
+    def _start_watching(self, task: asyncio.Task[Any]) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._wait_for_leaving(task))
+
+    async def _wait_for_leaving(self, task: asyncio.Task[Any]) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        self.left = True
+        task.cancel()
+
+    def unwatch(self) -> None:
+        """Stop watching: the answer is complete."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    # answers
+
+    async def respond(
+        self, status: int, body: bytes, content_type: bytes = b"application/json", headers: dict[str, str] | None = None
+    ) -> None:
+        """Answer whole."""
+        await self._start(status, content_type, headers, len(body))
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def start_stream(self, content_type: bytes, headers: dict[str, str] | None = None) -> None:
+        """Send status 200 and headers; ``write`` follows."""
+        self._streaming = True
+        await self._start(200, content_type, headers, None)
+
+    async def write(self, body: bytes, more: bool = True) -> None:
+        """Send a piece of a streamed answer."""
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def fail(self, error: ApplianceError) -> None:
+        """The envelope; in a stream that has begun, an error event that no client takes for a clean stop."""
+        self.error_code = error.code
+        if self._streaming:
+            await self.write(b"data: " + error.envelope() + b"\n\n", more=False)
+            return
+        headers = dict(error.headers)
+        if error.status == 413:  # the rest of the body was not read
+            headers["connection"] = "close"
+        await self.respond(error.status, error.envelope(), headers=headers)
+
+    async def _start(
+        self, status: int, content_type: bytes, headers: dict[str, str] | None, length: int | None
+    ) -> None:
+        self.status = status
+        raw = [(b"content-type", content_type), (b"x-request-id", self.request_id.encode())]
+        if length is not None:
+            raw.append((b"content-length", str(length).encode()))
+        for name, value in (headers or {}).items():
+            raw.append((name.encode("latin-1"), value.encode("latin-1", "replace")))
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+
+
+def _too_large(limit: int, setting: str) -> TooLarge:
+    return TooLarge(f"the request is larger than {limit} bytes; send less, or raise {setting} in appliance.toml")
+
+
+class Endpoint:
+    """A route as an ASGI application: counts, times, and lets no error out but in the envelope."""
+
+    def __init__(
+        self,
+        route: str,
+        handler: Callable[[Exchange], Awaitable[None]],
+        metrics: Metrics,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._route = route
+        self._handler = handler
+        self._metrics = metrics
+        self._new_id = new_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send)
+        exchange.request_id = self._new_id()
+        started_s = time.perf_counter()
+        self._metrics.in_flight.inc()
+        try:
+            await self._handler(exchange)
+        except ApplianceError as e:
+            await exchange.fail(e)
+        except asyncio.CancelledError:
+            if not exchange.left:
+                raise
+            exchange.status = exchange.status or 499
+        except Exception:
+            _log.exception("request %s failed inside the gateway", exchange.request_id)
+            await exchange.fail(
+                ApplianceError(
+                    f"the gateway failed on request {exchange.request_id}; its log says why, please report it"
+                )
+            )
+        finally:
+            exchange.unwatch()
+            self._metrics.in_flight.dec()
+            self._metrics.request(self._route, exchange.status, time.perf_counter() - started_s)
+            if exchange.error_code is not None:
+                self._metrics.error(self._route, exchange.error_code)

@@ -1,0 +1,89 @@
+"""``/health/live``, ``/health/ready``, ``/metrics``, ``/v1/models``.
+
+What it is: what load balancers, Prometheus and clients' model pickers read.
+What it refuses to be: a liveness check of engines; live means that this process answers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from appliance.api import auth
+from appliance.api.http import Exchange
+from appliance.api.service import Service
+
+# clients compare the ids, and Open WebUI caches by this field: it must not change between calls
+_CREATED_UNIX_S = 1_764_547_200
+
+
+async def live(exchange: Exchange) -> None:
+    """200 while the event loop turns."""
+    await exchange.respond(200, b'{"status":"ok"}')
+
+
+def engines_report(service: Service) -> tuple[bool, dict[str, Any]]:
+    """Whether every configured engine takes requests, and each one's state with its reason."""
+    report: dict[str, Any] = {}
+    for name, engine in service.settings.engines.items():
+        entry = service.registry.entries.get(name)
+        if entry is None:
+            report[name] = {"ready": False, "phase": "starting", "detail": "has not reported yet", "models": []}
+            if engine.model is not None:
+                report[name]["models"] = [engine.model]
+        else:
+            state = entry.state
+            ready = state.phase == "ready"
+            report[name] = {"ready": ready, "phase": state.phase, "detail": state.detail, "models": state.models}
+    return all(e["ready"] for e in report.values()), report
+
+
+class StatusRoutes:
+    """Handlers over one service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def ready(self, exchange: Exchange) -> None:
+        """200 when every engine takes requests, else 503 with the reasons."""
+        ready, engines = engines_report(self._service)
+        body = msgspec.json.encode({"status": "ready" if ready else "not_ready", "engines": engines})
+        await exchange.respond(200 if ready else 503, body)
+
+    async def metrics(self, exchange: Exchange) -> None:
+        """Prometheus text, to loopback and to operators."""
+        auth.require_operator(exchange, self._service.ledger)
+        for name, entry in self._service.registry.entries.items():
+            self._service.metrics.engine(name, entry.state.phase == "ready", entry.in_flight)
+        text = self._service.metrics.render()
+        await exchange.respond(200, text, b"text/plain; version=0.0.4; charset=utf-8")
+
+    def _cards(self) -> dict[str, dict[str, Any]]:
+        registry = self._service.registry
+        context = {m: e.state.context_tokens for e in registry.entries.values() for m in e.state.models}
+        cards: dict[str, dict[str, Any]] = {}
+        for name in self._service.names():
+            cards[name] = {
+                "id": name,
+                "object": "model",
+                "created": _CREATED_UNIX_S,
+                "owned_by": "inference-appliance",
+            }
+            if tokens := context.get(registry.resolve(name), 0):
+                cards[name]["max_model_len"] = tokens
+        return cards
+
+    async def models(self, exchange: Exchange) -> None:
+        """The list, aliases included."""
+        self._service.authenticate(exchange)
+        await exchange.respond(200, msgspec.json.encode({"object": "list", "data": list(self._cards().values())}))
+
+    async def model(self, exchange: Exchange) -> None:
+        """One card. Raises NotFound."""
+        self._service.authenticate(exchange)
+        name = str(exchange.scope["path_params"]["model"])
+        cards = self._cards()
+        if name not in cards:
+            raise self._service.unknown_model(name)
+        await exchange.respond(200, msgspec.json.encode(cards[name]))

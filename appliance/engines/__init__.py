@@ -1,0 +1,40 @@
+"""The gateway's adapters to engine processes, one Protocol.
+
+What it is: how the gateway sees an engine: ``Engine.stream(call)`` gives events until ``End``, or raises
+an ``ApplianceError``. A remote box or a distributed engine's handle can stand behind the same Protocol.
+What it refuses to be: a runtime. No model library is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from msgspec import Struct
+
+from appliance.types import Event
+
+
+class Call(Struct, frozen=True):
+    """One engine call.
+
+    ``body`` is what the engine gets, ready to send; ``header`` the host parameters of a transcription.
+    ``choices`` is how many answers must finish; ``keep_usage`` says that the caller asked for the usage
+    chunk, which otherwise stays here. ``deadline_s`` is seconds from now, for the whole call.
+    """
+
+    path: str
+    body: bytes
+    stream: bool
+    deadline_s: float
+    choices: int = 1
+    keep_usage: bool = False
+    header: str = ""
+
+
+class Engine(Protocol):
+    """What the pipeline needs of an engine."""
+
+    def stream(self, call: Call) -> AsyncIterator[Event]:
+        """Run ``call``; closing the iterator early cancels the work in the engine."""
+        ...

@@ -1,0 +1,113 @@
+"""Chat and text completion on an OpenAI-compatible engine (vLLM, the fake, another box).
+
+What it is: sends the prepared body, passes bytes on, and turns everything that is not a complete answer
+into one of our errors: error statuses, cut streams, broken JSON, silence, a wrong content type, redirects.
+What it refuses to be: a retrier. Which engine comes next is the plan's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from appliance.engines import Call
+from appliance.engines.sse import Scanner, whole_decoder
+from appliance.engines.wire import Pool, Response
+from appliance.errors import ApplianceError, BadRequest, DeadlineExceeded, EngineFailed, EngineUnavailable, RateLimited
+from appliance.types import Data, End, Event, Usage
+
+_DONE = b"data: [DONE]\n\n"
+
+
+class ChatEngine:
+    """One engine process behind one connection pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def stream(self, call: Call) -> AsyncIterator[Event]:
+        """Events of ``call``. Closing early closes the connection, and vLLM aborts the request."""
+        try:
+            async with asyncio.timeout(call.deadline_s):
+                async with await self._pool.request("POST", call.path, call.body) as response:
+                    await raise_for_status(response)
+                    if not call.stream:
+                        yield _whole(await response.read(), call.choices)
+                        return
+                    _check_content_type(response, b"text/event-stream")
+                    async for event in _events(response, call):
+                        yield event
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"the engine did not finish within {call.deadline_s:g} s; ask for fewer tokens"
+                " or raise server.request_deadline_s"
+            ) from None
+
+
+async def _events(response: Response, call: Call) -> AsyncIterator[Event]:
+    scanner = Scanner(call.choices, call.keep_usage)
+    async for piece in response.pieces():
+        if out := scanner.feed(piece):
+            yield Data(out)
+        if scanner.done:  # the terminating chunk arrives while the outcome is being recorded
+            break
+    usage, finish_reason = scanner.finish()
+    yield End(usage, finish_reason, _DONE)
+
+
+def _check_content_type(response: Response, wanted: bytes) -> None:
+    got = response.headers.get(b"content-type", b"")
+    if not got.startswith(wanted):
+        raise EngineFailed(f"the engine answered with content type {got.decode('latin-1')[:100]!r}")
+
+
+def _whole(body: bytes, choices: int) -> End:
+    try:
+        answer = whole_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise EngineFailed("the engine's answer is not the JSON of a completion") from None
+    reasons = [choice.finish_reason for choice in answer.choices]
+    if len(reasons) < choices or None in reasons:
+        raise EngineFailed("the engine's answer is unfinished", code="stream_cut")
+    usage = answer.usage.usage() if answer.usage is not None else Usage()
+    return End(usage, str(reasons[0]), body)
+
+
+async def raise_for_status(response: Response) -> None:
+    """Turn an engine's error status into ours. Only what the caller can mend passes with its text."""
+    if response.status == 200:
+        return
+    if 300 <= response.status < 400:
+        raise EngineFailed("the engine answered with a redirect, which is refused")
+    message, code, param = _error_fields(await response.read())
+    raise _mapped(response, message, code, param)
+
+
+def _mapped(response: Response, message: str, code: str | None, param: str | None) -> ApplianceError:
+    status = response.status
+    if status in (400, 413, 422):
+        if "maximum context length" in message or "context length" in message:
+            code = "context_length_exceeded"
+        return BadRequest(message or "the engine refused the request", code=code, param=param)
+    if status == 429:
+        retry = response.headers.get(b"retry-after", b"1").decode("latin-1")[:20]
+        return RateLimited("the engine takes no more requests now; try again later", headers={"retry-after": retry})
+    if status in (404, 503):
+        return EngineUnavailable(f"the engine answered {status}; try again later")
+    return EngineFailed(f"the engine answered with status {status}")
+
+
+def _error_fields(body: bytes) -> tuple[str, str | None, str | None]:
+    try:
+        error = msgspec.json.decode(body)["error"]
+        code = error.get("code")
+        param = error.get("param")
+        return (
+            str(error["message"])[:2000],
+            code if isinstance(code, str) else None,
+            param if isinstance(param, str) else None,
+        )
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        return "", None, None

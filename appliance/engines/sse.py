@@ -1,0 +1,139 @@
+"""Reads an OpenAI event stream without rewriting it.
+
+What it is: a scanner that lets the engine's bytes through untouched, in the pieces they came in, and looks
+closer only where a piece could matter: a finish reason, the usage chunk, an error object, ``[DONE]``.
+What it refuses to be: a parser of every event. At 20,000 events a second there is no time for that; one
+regular expression a piece (about 1 µs) decides.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from appliance.errors import EngineFailed
+from appliance.types import Usage
+
+# Inside JSON strings these quotes are escaped, so text that a model writes never matches the keys.
+_CLOSER_LOOK = re.compile(rb'"finish_reason":\s*"|"usage":\s*\{|"error":\s*[\{"]|\[DONE\]')
+_EVENT_END = b"\n\n"
+_MAX_EVENT_BYTES = 4 * 1024 * 1024
+
+
+class _Choice(Struct):
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class _Details(Struct):
+    cached_tokens: int | None = 0
+
+
+class WireUsage(Struct):
+    """The ``usage`` object of OpenAI-shaped answers, as far as it is metered."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int | None = 0
+    prompt_tokens_details: _Details | None = None
+
+    def usage(self) -> Usage:
+        """The same figures in the appliance's own type."""
+        details = self.prompt_tokens_details
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=(details.cached_tokens or 0) if details is not None else 0,
+            completion_tokens=self.completion_tokens or 0,
+        )
+
+
+class _Chunk(Struct):
+    choices: list[_Choice] = []
+    usage: WireUsage | None = None
+    error: Any = None
+
+
+class WholeAnswer(Struct):
+    """A complete JSON answer, as far as it has to be understood."""
+
+    choices: list[_Choice]
+    usage: WireUsage | None = None
+
+
+_chunk_decoder = msgspec.json.Decoder(_Chunk)
+whole_decoder = msgspec.json.Decoder(WholeAnswer)
+
+
+class Scanner:
+    """State of one stream. Feed pieces; what comes back may be passed on."""
+
+    def __init__(self, choices: int, keep_usage: bool) -> None:
+        self._wanted = choices
+        self._keep_usage = keep_usage
+        self._tail = b""
+        self._finished: dict[int, str] = {}
+        self._usage: WireUsage | None = None
+        self.done = False
+
+    def feed(self, piece: bytes) -> bytes:
+        """Whole events of ``piece``, without the usage chunk that only the gateway wanted, without [DONE].
+
+        Raises EngineFailed for an error object, an event that is not JSON, or one without end.
+        """
+        if self._tail:
+            piece = self._tail + piece
+            self._tail = b""
+        if not piece.endswith(_EVENT_END):
+            piece, self._tail = self._split(piece)
+        if _CLOSER_LOOK.search(piece) is None:
+            return piece
+        kept = [event for event in piece.split(_EVENT_END) if event and self._keep(event)]
+        return b"".join(event + _EVENT_END for event in kept)
+
+    def _split(self, piece: bytes) -> tuple[bytes, bytes]:
+        if b"\r\n" in piece:  # allowed by the specification, written by some proxies; ends are ours to choose
+            piece = piece.replace(b"\r\n", b"\n")
+        cut = piece.rfind(_EVENT_END) + len(_EVENT_END) if _EVENT_END in piece else 0
+        if len(piece) - cut > _MAX_EVENT_BYTES:
+            raise EngineFailed("the engine sent a stream event larger than 4 MiB")
+        return piece[:cut], piece[cut:]
+
+    def _keep(self, event: bytes) -> bool:
+        if not event.startswith(b"data:"):
+            return True
+        data = event[5:].strip()
+        if data == b"[DONE]":
+            self.done = True
+            return False
+        if _CLOSER_LOOK.search(data) is None:
+            return True
+        try:
+            chunk = _chunk_decoder.decode(data)
+        except msgspec.DecodeError:
+            raise EngineFailed("the engine sent a stream event that is not valid JSON") from None
+        if chunk.error is not None:
+            raise EngineFailed(f"the engine stopped with an error: {_error_text(chunk.error)}")
+        for choice in chunk.choices:
+            if choice.finish_reason is not None:
+                self._finished[choice.index] = choice.finish_reason
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+            return bool(chunk.choices) or self._keep_usage
+        return True
+
+    def finish(self) -> tuple[Usage, str]:
+        """Usage and finish reason of a stream that ended. Raises EngineFailed when it was cut."""
+        if len(self._finished) < self._wanted:
+            raise EngineFailed("the engine's stream ended before the answer was finished", code="stream_cut")
+        if not self.done:
+            raise EngineFailed("the engine's stream ended without its closing event", code="stream_cut")
+        usage = self._usage.usage() if self._usage is not None else Usage()
+        return usage, self._finished[min(self._finished)]
+
+
+def _error_text(error: Any) -> str:
+    if isinstance(error, dict):
+        return str(error.get("message", "no message"))[:500]
+    return str(error)[:500]

@@ -1,0 +1,167 @@
+"""Speech to text: the Whisper host on its socket, or another OpenAI-compatible server.
+
+What it is: gives ``Data`` whose body is a piece of text while the host streams, and ``End`` whose body is
+the host's result object as JSON. Which format the caller wanted is for ``api`` to render.
+What it refuses to be: a decoder. Audio passes through as the bytes that were uploaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from appliance.engines import Call
+from appliance.engines.chat import raise_for_status
+from appliance.engines.wire import Pool, Response
+from appliance.errors import ApplianceError, DeadlineExceeded, EngineFailed
+from appliance.types import Data, End, Event, Usage
+
+
+class _Result(Struct):
+    text: str
+    duration_s: float
+
+
+class _Line(Struct):
+    type: str
+    text: str = ""
+    result: msgspec.Raw = msgspec.Raw(b"")
+    status: int = 502
+    code: str = "engine_failed"
+    message: str = ""
+
+
+_result_decoder = msgspec.json.Decoder(_Result)
+_line_decoder = msgspec.json.Decoder(_Line)
+
+
+class TranscribeEngine:
+    """The Whisper host: raw audio in, result object out (see ``hosts/whisper``)."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def stream(self, call: Call) -> AsyncIterator[Event]:
+        """Events of ``call``; ``call.body`` is the uploaded file, ``call.header`` the host's parameters."""
+        header = f"x-appliance-params: {call.header}\r\n"
+        try:
+            async with asyncio.timeout(call.deadline_s):
+                async with await self._pool.request(
+                    "POST", "/v1/transcribe", call.body, "application/octet-stream", header
+                ) as response:
+                    await raise_for_status(response)
+                    if not call.stream:
+                        yield _end(await response.read())
+                        return
+                    async for event in _lines(response):
+                        yield event
+        except TimeoutError:
+            raise _late(call.deadline_s) from None
+
+
+class OpenAITranscribeEngine:
+    """Another server's ``/v1/audio/transcriptions``; it answers whole, so a stream is one piece."""
+
+    def __init__(self, pool: Pool, model: str) -> None:
+        self._pool = pool
+        self._model = model
+
+    async def stream(self, call: Call) -> AsyncIterator[Event]:
+        """Events of ``call``, translated to and from OpenAI's multipart form and ``verbose_json``."""
+        params = msgspec.json.decode(call.header.encode())
+        boundary = secrets.token_hex(16)
+        body = _multipart(boundary, _form_fields(params, self._model), call.body)
+        content_type = f"multipart/form-data; boundary={boundary}"
+        try:
+            async with asyncio.timeout(call.deadline_s):
+                path = "/v1/audio/transcriptions"
+                async with await self._pool.request("POST", path, body, content_type) as response:
+                    await raise_for_status(response)
+                    result = _from_verbose(await response.read())
+        except TimeoutError:
+            raise _late(call.deadline_s) from None
+        end = _end(result)
+        if call.stream:
+            yield Data(_result_decoder.decode(result).text.encode())
+        yield end
+
+
+def _late(deadline_s: float) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"the engine did not finish within {deadline_s:g} s; send a shorter recording"
+        " or raise server.request_deadline_s"
+    )
+
+
+def _end(result: bytes) -> End:
+    try:
+        decoded = _result_decoder.decode(result)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise EngineFailed("the speech engine's answer is not a result object") from None
+    return End(Usage(audio_s=decoded.duration_s), "stop", result)
+
+
+async def _lines(response: Response) -> AsyncIterator[Event]:
+    tail = b""
+    async for piece in response.pieces():
+        *lines, tail = (tail + piece).split(b"\n")
+        for raw in lines:
+            if not raw.strip():
+                continue
+            line = _decode_line(raw)
+            if line.type == "delta":
+                yield Data(line.text.encode())
+            elif line.type == "done":
+                yield _end(bytes(line.result))
+                return
+            elif line.type == "error":
+                raise ApplianceError(line.message, code=line.code, status=line.status)
+    raise EngineFailed("the speech engine's stream ended before its result", code="stream_cut")
+
+
+def _decode_line(raw: bytes) -> _Line:
+    try:
+        return _line_decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise EngineFailed("the speech engine sent a line that is not valid JSON") from None
+
+
+def _form_fields(params: dict[str, Any], model: str) -> dict[str, str]:
+    fields = {"model": model, "response_format": "verbose_json", "timestamp_granularities[]": "segment"}
+    if params.get("word_timestamps"):
+        fields["timestamp_granularities[]"] = "word"
+    for name in ("language", "prompt", "temperature"):
+        if params.get(name) is not None:
+            fields[name] = str(params[name])
+    return fields
+
+
+def _multipart(boundary: str, fields: dict[str, str], audio: bytes) -> bytes:
+    parts = [
+        f'--{boundary}\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
+    head = f'--{boundary}\r\ncontent-disposition: form-data; name="file"; filename="audio"\r\n\r\n'.encode()
+    return b"".join([*parts, head, audio, f"\r\n--{boundary}--\r\n".encode()])
+
+
+def _from_verbose(body: bytes) -> bytes:
+    try:
+        answer = msgspec.json.decode(body)
+        return msgspec.json.encode(
+            {
+                "language": answer.get("language"),
+                "language_probability": None,
+                "duration_s": float(answer.get("duration") or 0.0),
+                "text": str(answer["text"]),
+                "segments": answer.get("segments") or [],
+                "words": answer.get("words"),
+            }
+        )
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ValueError):
+        raise EngineFailed("the other server's answer is not a verbose_json transcription") from None

@@ -1,0 +1,103 @@
+"""The chat adapter: statuses become our errors, whole answers are checked, streams end or raise."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from appliance.engines import Call
+from appliance.engines.address import Address
+from appliance.engines.chat import ChatEngine
+from appliance.engines.wire import Pool
+from appliance.errors import ApplianceError
+from appliance.types import Data, End
+
+WHOLE = {
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "New Delhi"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": None},
+}
+
+
+def engine_at(server: Any) -> ChatEngine:
+    return ChatEngine(Pool(Address(socket_path=server.address()), silence_s=5.0))
+
+
+async def events(server: Any, stream: bool = False, choices: int = 1, deadline_s: float = 5.0) -> list[Data | End]:
+    call = Call("/v1/chat/completions", b"{}", stream, deadline_s, choices)
+    return [event async for event in engine_at(server).stream(call)]
+
+
+async def test_a_whole_answer_passes_byte_for_byte(server: Any) -> None:
+    body = json.dumps(WHOLE, indent=1).encode()
+    await server.answer("200 OK", "application/json", body)
+    (end,) = await events(server)
+    assert isinstance(end, End)
+    assert (end.body, end.finish_reason, end.usage.prompt_tokens, end.usage.completion_tokens) == (body, "stop", 9, 3)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected_status", "code"),
+    [
+        ("400 Bad", {"error": {"message": "This model's maximum context length is 8 tokens; you sent 9"}}, 400,
+         "context_length_exceeded"),
+        ("400 Bad", {"error": {"message": "bad schema", "param": "response_format", "code": 400}}, 400,
+         "invalid_request"),
+        ("404 No", {"error": {"message": "no such model"}}, 503, "engine_unavailable"),
+        ("429 Slow", {}, 429, "rate_limited"),
+        ("500 Oops", {"error": {"message": "Traceback: secret path"}}, 502, "engine_failed"),
+        ("302 Found", {}, 502, "engine_failed"),
+    ],
+)  # fmt: skip
+async def test_statuses(server: Any, status: str, body: object, expected_status: int, code: str) -> None:
+    await server.answer(status, "application/json", json.dumps(body).encode(), "retry-after: 7\r\nlocation: /x\r\n")
+    with pytest.raises(ApplianceError) as caught:
+        await events(server)
+    assert (caught.value.status, caught.value.code) == (expected_status, code)
+    assert "secret" not in caught.value.message
+    if expected_status == 429:
+        assert caught.value.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"choices": [', id="truncated"),
+        pytest.param(b"<html>", id="not JSON"),
+        pytest.param(b'{"choices": []}', id="no choices"),
+        pytest.param(b'{"choices": [{"index": 0, "finish_reason": null}]}', id="unfinished"),
+        pytest.param(b"\xff\xfe", id="not UTF-8"),
+    ],
+)
+async def test_what_is_not_an_answer_is_an_error(server: Any, body: bytes) -> None:
+    await server.answer("200 OK", "application/json", body)
+    with pytest.raises(ApplianceError) as caught:
+        await events(server)
+    assert caught.value.status == 502
+
+
+async def test_a_stream_ends_with_usage_and_closing_event(server: Any) -> None:
+    chunk = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"length"}]}\n\n'
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+    await server.answer("200 OK", "text/event-stream", chunk + usage + b"data: [DONE]\n\n")
+    data, end = await events(server, stream=True)
+    assert data == Data(chunk)
+    assert isinstance(end, End)
+    assert (end.body, end.finish_reason, end.usage.completion_tokens) == (b"data: [DONE]\n\n", "length", 1)
+
+
+async def test_a_stream_of_the_wrong_content_type_is_refused(server: Any) -> None:
+    await server.answer("200 OK", "text/html", b"<html></html>")
+    with pytest.raises(ApplianceError, match="content type 'text/html'"):
+        await events(server, stream=True)
+
+
+async def test_the_deadline_bounds_the_whole(server: Any) -> None:
+    async def never(reader: Any, writer: Any) -> None:
+        await reader.read()
+
+    await server.start(never)
+    with pytest.raises(ApplianceError) as caught:
+        await events(server, deadline_s=0.1)
+    assert (caught.value.status, caught.value.code) == (504, "deadline_exceeded")

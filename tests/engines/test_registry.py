@@ -1,0 +1,103 @@
+"""The registry: state files come and go, a dead supervisor is noticed, engines elsewhere are probed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from appliance.engines.registry import Registry
+from appliance.settings import EngineSettings, Settings
+from appliance.types import EngineState
+
+
+def state(**changes: Any) -> EngineState:
+    base = EngineState("chat", "fake", "chat", "ready", "/tmp/none.sock", ("fake",), "", 1.0, os.getpid(), 0, 2048)
+    return msgspec.structs.replace(base, **changes)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    engines = {"chat": EngineSettings(kind="fake", model="fake")}
+    return Settings(home=tmp_path, run=tmp_path, engines=engines, aliases={"default": "fake"})
+
+
+def write(settings: Settings, value: EngineState) -> None:
+    temporary = settings.run / "tmp"
+    temporary.write_bytes(msgspec.json.encode(value))
+    temporary.rename(settings.run / f"{value.name}.json")
+
+
+async def test_a_state_file_appears_changes_and_goes(settings: Settings) -> None:
+    registry = Registry(settings, lambda: 0.0)
+    registry.read_states()
+    assert registry.entries == {}
+    assert registry.task_of("fake") == "chat"  # known before it has started: 503 and not 404
+    write(settings, state(phase="starting"))
+    registry.read_states()
+    assert registry.entries["chat"].state.phase == "starting"
+    adapter = registry.entries["chat"].engine
+    write(settings, state())
+    registry.read_states()
+    assert registry.entries["chat"].state.phase == "ready"
+    assert registry.entries["chat"].engine is adapter  # same address: kept connections stay
+    (settings.run / "chat.json").unlink()
+    registry.read_states()
+    assert registry.entries == {}
+
+
+async def test_ready_with_a_dead_supervisor_is_failed(settings: Settings) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    write(settings, state(supervisor_pid=process.pid))
+    registry = Registry(settings, lambda: 0.0)
+    registry.read_states()
+    assert registry.entries["chat"].state.phase == "failed"
+
+
+async def test_a_half_written_file_is_no_engine(settings: Settings) -> None:
+    (settings.run / "chat.json").write_text('{"name": "ch')
+    registry = Registry(settings, lambda: 0.0)
+    registry.read_states()
+    assert registry.entries == {}
+
+
+async def probed(registry: Registry, name: str) -> Any:
+    async with asyncio.timeout(5):
+        while name not in registry.entries:
+            await asyncio.sleep(0.01)
+    return registry.entries[name]
+
+
+@pytest.mark.parametrize(("owner", "salted"), [("vllm", True), ("inference-appliance", False)])
+async def test_an_engine_elsewhere_is_probed_and_salted_only_if_it_is_vllm(
+    server: Any, tmp_path: Path, owner: str, salted: bool
+) -> None:
+    (tmp_path / "key").write_text("upstream-secret\n")
+    card = {"id": "big", "owned_by": owner, "max_model_len": 4096}
+    requests = await server.answer("200 OK", "application/json", json.dumps({"data": [card]}).encode())
+    engine = EngineSettings(kind="openai", socket=server.address(), api_key_file=str(tmp_path / "key"))
+    registry = Registry(Settings(home=tmp_path, run=tmp_path, engines={"box2": engine}), lambda: 0.0)
+    registry.start()
+    entry = await probed(registry, "box2")
+    await registry.close()
+    assert (entry.state.phase, entry.state.models, entry.state.context_tokens) == ("ready", ("big",), 4096)
+    assert entry.salted is salted
+    assert b"authorization: Bearer upstream-secret" in requests[0]
+
+
+async def test_an_engine_elsewhere_that_is_gone_says_why(tmp_path: Path) -> None:
+    engine = EngineSettings(kind="openai", socket="/tmp/ap-none.sock", models=("big",))
+    registry = Registry(Settings(home=tmp_path, run=tmp_path, engines={"box2": engine}), lambda: 0.0)
+    registry.start()
+    entry = await probed(registry, "box2")
+    await registry.close()
+    assert entry.state.phase == "failed"
+    assert "not reachable" in entry.state.detail
