@@ -118,7 +118,8 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as e:
         listener.close()
         raise OSError(
-            e.errno, f"cannot listen on {host}:{port} ({e.strerror}); set APPLIANCE_HOST and APPLIANCE_PORT to a free one"
+            e.errno,
+            f"cannot listen on {host}:{port} ({e.strerror}); set APPLIANCE_HOST and APPLIANCE_PORT to a free one",
         ) from None
     listener.listen(2048)
     return listener

@@ -22,9 +22,15 @@ class Metrics:
         self._requests = Counter(
             "appliance_requests", "Requests by route and HTTP status", ("route", "status"), registry=self.registry
         )
-        self._errors = Counter("appliance_errors", "Errors by route and code", ("route", "code"), registry=self.registry)
+        self._errors = Counter(
+            "appliance_errors", "Errors by route and code", ("route", "code"), registry=self.registry
+        )
         self._total = Histogram(
-            "appliance_request_seconds", "Arrival to last byte", ("route",), registry=self.registry, buckets=_TOTAL_BUCKETS_S
+            "appliance_request_seconds",
+            "Arrival to last byte",
+            ("route",),
+            registry=self.registry,
+            buckets=_TOTAL_BUCKETS_S,
         )
         self._ttft = Histogram(
             "appliance_ttft_seconds", "Time to first token", ("route",), registry=self.registry, buckets=_TTFT_BUCKETS_S
@@ -34,8 +40,12 @@ class Metrics:
             buckets=_TPOT_BUCKETS_S,
         )  # fmt: skip
         self.in_flight = Gauge("appliance_in_flight", "Requests being worked on", registry=self.registry)
-        self._queue = Gauge("appliance_engine_in_flight", "Requests inside an engine", ("engine",), registry=self.registry)
-        self._up = Gauge("appliance_engine_ready", "1 where the engine takes requests", ("engine",), registry=self.registry)
+        self._queue = Gauge(
+            "appliance_engine_in_flight", "Requests inside an engine", ("engine",), registry=self.registry
+        )
+        self._up = Gauge(
+            "appliance_engine_ready", "1 where the engine takes requests", ("engine",), registry=self.registry
+        )
         self._children: dict[tuple[str, str], Counter] = {}
         self._totals: dict[str, Histogram] = {}
 

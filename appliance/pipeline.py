@@ -56,11 +56,13 @@ class Sink(Protocol):
 class Work(Struct, frozen=True):
     """What has to be done, independent of who does it.
 
+    ``model`` is the resolved name, where ``Request.model`` is what the caller called it.
     ``body_for(model, cache_salt)`` gives the engine's request body; the salt is None where the engine does
     not know the parameter.
     """
 
     path: str
+    model: str
     stream: bool
     deadline_s: float
     body_for: Callable[[str, str | None], bytes]
@@ -82,9 +84,7 @@ class _Run:
 class Pipeline:
     """Holds the rooms; keeps no state of its own about requests."""
 
-    def __init__(
-        self, ledger: Ledger, registry: Registry, metrics: Metrics, monotonic: Callable[[], float]
-    ) -> None:
+    def __init__(self, ledger: Ledger, registry: Registry, metrics: Metrics, monotonic: Callable[[], float]) -> None:
         self._ledger = ledger
         self._registry = registry
         self._metrics = metrics
@@ -119,9 +119,9 @@ class Pipeline:
 
     async def _work(self, request: Request, work: Work, sink: Sink, run: _Run) -> End:
         entries = self._registry.entries
-        chosen = self._plan(request.model)
+        chosen = self._plan(work.model)
         if not chosen.attempts:
-            raise self._refusal(request.model, chosen.refusal)
+            raise self._refusal(work.model, chosen.refusal)
         for attempt in chosen.attempts:
             last = attempt.ordinal == len(chosen.attempts) - 1
             try:
@@ -158,7 +158,8 @@ class Pipeline:
     ) -> End:
         started_s = self._monotonic()
         usage, finish_reason, first_ms = Usage(), None, None
-        status, code = Status.FAILED, "internal_error"
+        status = Status.FAILED
+        code: str | None = "internal_error"
         salt = request.key.tenant.cache_salt if entry.salted else None
         remaining_s = max(work.deadline_s - (started_s - run.started_s), 0.001)
         call = Call(
@@ -190,9 +191,7 @@ class Pipeline:
         finally:
             entry.in_flight -= 1
             total_ms = self._ms_since(started_s)
-            call_record = CallRecord(
-                0, attempt.engine, attempt.model, status, usage, finish_reason, first_ms, total_ms
-            )
+            call_record = CallRecord(0, attempt.engine, attempt.model, status, usage, finish_reason, first_ms, total_ms)
             run.records.append(AttemptRecord(attempt, status, code, (call_record,), total_ms))
 
     def _ms_since(self, start_s: float) -> float:

@@ -91,8 +91,8 @@ def body_for(model: str, salt: str | None) -> bytes:
 
 
 async def run(pipeline: Pipeline, journal: Journal, stream: bool = True) -> None:
-    request = Request("req_1", KEY, "chat.completions", "m", stream, 0)
-    await pipeline.run(request, Work("/v1/chat/completions", stream, 5.0, body_for), journal)
+    request = Request("req_1", KEY, "chat.completions", "default", stream, 0)
+    await pipeline.run(request, Work("/v1/chat/completions", "m", stream, 5.0, body_for), journal)
 
 
 async def test_the_row_comes_first_and_the_outcome_before_the_last_byte() -> None:

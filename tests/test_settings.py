@@ -45,7 +45,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_named_with_its_fix(tmp_path: Path, text: str, expected: str) -> None:
-    with pytest.raises(SettingsError, match="appliance.toml") as caught:
+    with pytest.raises(SettingsError, match=r"appliance\.toml") as caught:
         load(tmp_path, text)
     assert expected in str(caught.value)
 

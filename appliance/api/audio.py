@@ -86,16 +86,18 @@ def transcription_route(service: Service) -> Callable[[Exchange], Awaitable[None
         form = await read_form(exchange.header(b"content-type"), _chunks(exchange), server.max_audio_bytes)
         params = parse_transcription(form)
         model = service.model_for(params.model, "transcribe")
-        header = msgspec.json.encode({**params.host_params(), "deadline_s": server.request_deadline_s}).decode()
         work = Work(
             path="/v1/transcribe",
+            model=model,
             stream=params.stream,
             deadline_s=server.request_deadline_s,
             body_for=lambda _model, _salt: form.file,
-            header=header,
+            header=params.host_header(server.request_deadline_s),
         )
         sink = _StreamSink(exchange) if params.stream else _WholeSink(exchange, params)
         exchange.watch()
-        await service.run(service.request(exchange, key, "audio.transcriptions", model, params.stream), work, sink)
+        await service.run(
+            service.request(exchange, key, "audio.transcriptions", params.model, params.stream), work, sink
+        )
 
     return handle

@@ -21,14 +21,14 @@ class CompletionParams(Protocol):
     """What both completion endpoints' validated parameters offer."""
 
     @property
-    def model(self) -> str: ...  # noqa: D102
+    def model(self) -> str: ...
     @property
-    def stream(self) -> bool: ...  # noqa: D102
+    def stream(self) -> bool: ...
     @property
-    def include_usage(self) -> bool: ...  # noqa: D102
+    def include_usage(self) -> bool: ...
     @property
-    def choices(self) -> int: ...  # noqa: D102
-    def engine_body(self, model: str, cache_salt: str | None) -> bytes: ...  # noqa: D102
+    def choices(self) -> int: ...
+    def engine_body(self, model: str, cache_salt: str | None) -> bytes: ...
 
 
 def route_headers(attempt: Attempt) -> dict[str, str]:
@@ -88,6 +88,7 @@ def completion_route(
         model = service.model_for(params.model, "chat")
         work = Work(
             path=path,
+            model=model,
             stream=params.stream,
             deadline_s=service.settings.server.request_deadline_s,
             body_for=params.engine_body,
@@ -96,6 +97,6 @@ def completion_route(
         )
         sink = StreamSink(exchange) if params.stream else WholeSink(exchange)
         exchange.watch()
-        await service.run(service.request(exchange, key, endpoint, model, params.stream), work, sink)
+        await service.run(service.request(exchange, key, endpoint, params.model, params.stream), work, sink)
 
     return handle

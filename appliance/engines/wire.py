@@ -195,13 +195,7 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """The answer was read to its end and the engine keeps the connection open."""
-        return (
-            self.complete
-            and not self._pieces
-            and self.error is None
-            and not self.closed
-            and self._kept
-        )
+        return self.complete and not self._pieces and self.error is None and not self.closed and self._kept
 
     def close(self) -> None:
         """Close now; the engine sees its client leave."""

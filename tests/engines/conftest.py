@@ -51,7 +51,9 @@ class Server:
                     int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length")
                 )
                 requests.append(head + await reader.readexactly(length))
-                fixed = f"HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\n{headers}content-length: {len(body)}\r\n\r\n"
+                fixed = (
+                    f"HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\n{headers}content-length: {len(body)}\r\n\r\n"
+                )
                 writer.write(fixed.encode() + body)
 
         await self.start(handler)

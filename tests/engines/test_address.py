@@ -46,7 +46,7 @@ def test_is_local(ip: str, local: bool) -> None:
 class _Resolver(asyncio.SelectorEventLoop):
     """An event loop whose names resolve to what the test says."""
 
-    answers: list[str] = []
+    answers: tuple[str, ...] = ()
 
     async def getaddrinfo(self, *_: object, **__: object) -> list[tuple[object, ...]]:  # type: ignore[override]
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, 80)) for ip in self.answers]
@@ -54,7 +54,7 @@ class _Resolver(asyncio.SelectorEventLoop):
 
 def _resolve(answers: list[str]) -> str:
     loop = _Resolver()
-    loop.answers = answers
+    loop.answers = tuple(answers)
     try:
         return loop.run_until_complete(resolve_local(Address(host="box2", port=80), SITE))
     finally:

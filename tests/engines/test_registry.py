@@ -53,10 +53,14 @@ async def test_a_state_file_appears_changes_and_goes(settings: Settings) -> None
     assert registry.entries == {}
 
 
-async def test_ready_with_a_dead_supervisor_is_failed(settings: Settings) -> None:
+def dead_pid() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    write(settings, state(supervisor_pid=process.pid))
+    return process.pid
+
+
+async def test_ready_with_a_dead_supervisor_is_failed(settings: Settings) -> None:
+    write(settings, state(supervisor_pid=dead_pid()))
     registry = Registry(settings, lambda: 0.0)
     registry.read_states()
     assert registry.entries["chat"].state.phase == "failed"
@@ -71,7 +75,7 @@ async def test_a_half_written_file_is_no_engine(settings: Settings) -> None:
 
 async def probed(registry: Registry, name: str) -> Any:
     async with asyncio.timeout(5):
-        while name not in registry.entries:
+        while name not in registry.entries:  # noqa: ASYNC110 - the registry has no event for its first probe
             await asyncio.sleep(0.01)
     return registry.entries[name]
 

@@ -21,7 +21,10 @@ def delta(text: str, finish: str | None = None, index: int = 0) -> bytes:
 
 
 USAGE = event(
-    {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 3}}}
+    {
+        "choices": [],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 3}},
+    }
 )
 DONE = b"data: [DONE]\n\n"
 ANSWER = [delta("New"), delta(" Delhi"), delta("", "stop")]

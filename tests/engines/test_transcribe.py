@@ -14,7 +14,14 @@ from appliance.engines.wire import Pool
 from appliance.errors import ApplianceError
 from appliance.types import Data, End
 
-RESULT = {"language": "en", "language_probability": 1.0, "duration_s": 2.5, "text": "hello", "segments": [], "words": None}
+RESULT = {
+    "language": "en",
+    "language_probability": 1.0,
+    "duration_s": 2.5,
+    "text": "hello",
+    "segments": [],
+    "words": None,
+}
 
 
 def pool_of(server: Any) -> Pool:

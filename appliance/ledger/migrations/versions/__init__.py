@@ -1,0 +1,1 @@
+"""Revisions, oldest first. What has been released is never edited."""
