@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Protocol
 
 from msgspec import Struct
 
 from appliance.engines import Call
 from appliance.engines.registry import Entry, Registry
-from appliance.errors import ApplianceError, EngineFailed, EngineUnavailable
+from appliance.errors import ApplianceError, EngineFailed, EngineUnavailable, LedgerUnavailable
 from appliance.ledger import Ledger
 from appliance.metrics import Metrics
 from appliance.policy import Candidate, plan
@@ -100,7 +100,7 @@ class Pipeline:
         try:
             await self._ledger.admit(request)
         except asyncio.CancelledError:  # the row is queued all the same, so its end must be too
-            await self._settle(request, run, Status.CANCELLED, CLIENT_LEFT, "client_left")
+            await self._settle_cancelled(request, run)
             raise
         try:
             end = await self._work(request, work, sink, run)
@@ -109,7 +109,7 @@ class Pipeline:
             await self._settle(request, run, status, 200 if run.begun else e.status, e.code)
             raise
         except asyncio.CancelledError:
-            await self._settle(request, run, Status.CANCELLED, CLIENT_LEFT, "client_left")
+            await self._settle_cancelled(request, run)
             raise
         except Exception:
             await self._settle(request, run, Status.FAILED, 200 if run.begun else 500, "internal_error")
@@ -196,6 +196,11 @@ class Pipeline:
 
     def _ms_since(self, start_s: float) -> float:
         return (self._monotonic() - start_s) * 1000.0
+
+    async def _settle_cancelled(self, request: Request, run: _Run) -> None:
+        # nobody is left to be told of a ledger that fails; it settles the row as lost when it recovers
+        with suppress(LedgerUnavailable):
+            await self._settle(request, run, Status.CANCELLED, CLIENT_LEFT, "client_left")
 
     async def _settle(self, request: Request, run: _Run, status: Status, http: int, code: str | None) -> None:
         total_ms = self._ms_since(run.started_s)

@@ -19,6 +19,7 @@ import msgspec
 
 from appliance.api.service import Service
 from appliance.api.status import engines_report
+from appliance.errors import ApplianceError
 from appliance.ledger import KeyStore
 
 _LINE_LIMIT_BYTES = 64 * 1024
@@ -77,6 +78,8 @@ class ControlServer:
             return {"ok": True, **await asyncio.to_thread(operation, message)}
         except (msgspec.DecodeError, UnicodeDecodeError):
             return {"ok": False, "error": "send one JSON object a line"}
+        except ApplianceError as e:
+            return {"ok": False, "error": e.message}
         except (KeyError, ValueError, LookupError) as e:
             return {"ok": False, "error": str(e.args[0] if e.args else e)}
         except Exception as e:

@@ -1,7 +1,7 @@
 """The live keys in memory: what a bearer secret is checked against at every request.
 
 What it is: a dictionary from SHA-256 digest to key, replaced whole when another connection changed the file.
-What it refuses to be: authoritative. The ledger is; this follows it within half a second.
+What it refuses to be: authoritative. The ledger is; this follows it within a second.
 Why no slow hash: a secret is 256 random bits, so nobody can try candidates against a stolen digest; bcrypt or argon2
 protect secrets that people choose, and would cost each request 50 ms.
 What it costs: about 1 µs a look-up; 100 µs a thousand keys at a reload.

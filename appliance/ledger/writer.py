@@ -1,7 +1,7 @@
 """The one writer: a thread that commits in groups.
 
 What it is: everything queued when the thread wakes goes into one transaction, and one ``call_soon_threadsafe`` tells
-all its waiters. Twice a second it also looks whether another process changed the keys.
+all its waiters. Four times a second it also looks whether another process changed the keys.
 What it refuses to be: a buffer that may lose. A coroutine resumes after its entry is on the disk; a cancelled
 coroutine's entry is written all the same.
 What it costs: at one caller some 10 µs more than committing on the event loop would. It keeps a slow disk (4 ms a
@@ -23,7 +23,7 @@ from appliance.errors import LedgerUnavailable
 from appliance.ledger.journal import Entry, Journal
 from appliance.ledger.keytable import KeyTable
 
-WATCH_EVERY_S = 0.5
+WATCH_EVERY_S = 0.25
 _LARGEST_GROUP = 1024
 _log = logging.getLogger("appliance.ledger")
 
