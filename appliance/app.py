@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
@@ -161,6 +161,9 @@ def serve_gateway(settings: Settings) -> int:
         timeout_graceful_shutdown=max(1, int(server.drain_s)),
     )
     instance = uvicorn.Server(config)
-    run = partial(instance.run, sockets=[listener])
-    run()
+    # uvicorn raises the signal again when it has drained, and before it listens to signals itself:
+    # either way being asked to stop is no failure
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    instance.run(sockets=[listener])
     return 0 if instance.started else 1

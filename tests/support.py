@@ -15,3 +15,12 @@ def wait_until(condition: Callable[[], object], within_s: float, what: str) -> N
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within_s:g} s: {what}")
         time.sleep(_INTERVAL_S)
+
+
+def alive(pid: int) -> bool:
+    """Whether ``pid`` still runs. A zombie does not: it holds no memory, only its parent's attention."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -42,6 +42,7 @@ class ControlServer:
 
     async def start(self) -> None:
         """Listen. A socket that a dead gateway left behind is replaced."""
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
         old = os.umask(0o177)

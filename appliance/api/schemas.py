@@ -24,15 +24,15 @@ MAX_JSON_NESTING = 48  # vLLM refuses more than 64 and wraps the schemas of tool
 MAX_ENUM_VALUES = 1000
 MAX_PATTERN_CHARS = 512
 MAX_PATTERN_WEIGHT = 2000
-MAX_GRAMMAR_WORK = 512
+MAX_GRAMMAR_WORK = 384
 
-_LENGTH_WORK = 16
-_RANGE_WORK = 1
+_NEW_COUNT_WORK = 16
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 # keywords whose value is an object of schemas under free names, and those whose value is plain data
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 _DATA = frozenset({"type", "enum", "const", "default", "examples", "required"})
-_RANGES = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_RANGES = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "format")
+_COUNTS = (("minLength", "maxLength"), ("minItems", "maxItems"), ("minProperties", "maxProperties"))
 
 _ATOM = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?(?:[:=!]|<[^>]*>)|[(){}|*+?]|.", re.DOTALL)
 _REPEAT = re.compile(r"\{(\d{1,9})(?:(,)(\d{0,9}))?\}")
@@ -80,10 +80,11 @@ class SchemaBudget:
             self._pattern(pattern, param)
         if isinstance(ref := node.get("$ref"), str) and not ref.startswith("#"):
             raise invalid(param, "has a $ref to another document; only references that start with # are followed")
-        if "minLength" in node or "maxLength" in node:
-            self._count(("length", node.get("minLength"), node.get("maxLength")), _LENGTH_WORK, param)
-        if any(key in node for key in _RANGES) or "format" in node:
-            self._count(("range", *map(str, map(node.get, (*_RANGES, "format")))), _RANGE_WORK, param)
+        for low, high in _COUNTS:
+            if low in node or high in node:
+                self._count((low, node.get(low), node.get(high)), param)
+        if any(key in node for key in _RANGES):
+            self._work_done(1, param)
 
     def _names(self, node: dict[str, Any], param: str) -> None:
         # names under patternProperties are patterns; under properties they hold no repetition worth counting
@@ -100,17 +101,19 @@ class SchemaBudget:
                 param, f"repeats more than {MAX_PATTERN_WEIGHT} characters in its patterns; lower the {{n,m}} counts"
             )
 
-    def _count(self, item: tuple[object, ...], work: int, param: str) -> None:
+    def _count(self, item: tuple[object, ...], param: str) -> None:
+        # compilers keep what they have built for equal bounds
         key = tuple(str(part) for part in item)
-        if key in self._counted:
-            return
+        self._work_done(1 if key in self._counted else _NEW_COUNT_WORK, param)
         self._counted.add(key)
+
+    def _work_done(self, work: int, param: str) -> None:
         self._work += work
         if self._work > MAX_GRAMMAR_WORK:
             raise invalid(
                 param,
-                f"has too many different bounds (at most {MAX_GRAMMAR_WORK // _LENGTH_WORK} minLength/maxLength"
-                f" pairs or {MAX_GRAMMAR_WORK} ranges); use the same bound in more places",
+                f"has too many bounds (at most {MAX_GRAMMAR_WORK // _NEW_COUNT_WORK} different pairs of lengths or item"
+                f" counts, and {MAX_GRAMMAR_WORK} bounds in all); use equal bounds or fewer",
             )
 
 

@@ -6,14 +6,13 @@ What it refuses to be: a global.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 
 from appliance.api import auth
 from appliance.api.http import Exchange
 from appliance.engines.registry import Registry
 from appliance.errors import BadRequest, EngineUnavailable, NotFound
-from appliance.ledger import Ledger
+from appliance.ledger import HexPool, Ledger, new_id
 from appliance.metrics import Metrics
 from appliance.pipeline import Pipeline, Sink, Work
 from appliance.settings import Settings
@@ -37,12 +36,13 @@ class Service:
         self.metrics = Metrics()
         self.registry = Registry(settings, clock)
         self._clock = clock
+        self._random_hex = HexPool()
         self._pipeline = Pipeline(ledger, self.registry, self.metrics, monotonic)
         self._running = 0
 
     def new_id(self) -> str:
         """A request id that sorts by time."""
-        return f"req_{int(self._clock() * 1000):012x}{secrets.token_hex(8)}"
+        return new_id("req", int(self._clock() * 1000), self._random_hex)
 
     def authenticate(self, exchange: Exchange) -> Key:
         """The caller's key. Raises Unauthorized."""

@@ -1,14 +1,13 @@
 """Reads an OpenAI event stream without rewriting it.
 
-What it is: a scanner that lets the engine's bytes through untouched, in the pieces they came in, and looks
-closer only where a piece could matter: a finish reason, the usage chunk, an error object, ``[DONE]``.
-What it refuses to be: a parser of every event. At 20,000 events a second there is no time for that; one
-regular expression a piece (about 1 µs) decides.
+What it is: a scanner that lets the engine's bytes through untouched, in the pieces they came in. Every event is
+decoded (0.4 µs), so that broken JSON, an error object or a cut never reaches a caller as part of a good answer;
+only the usage chunk that the gateway asked for itself, and ``[DONE]``, are taken out.
+What it refuses to be: an encoder. What is passed on is what was read.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -17,8 +16,6 @@ from msgspec import Struct
 from appliance.errors import EngineFailed
 from appliance.types import Usage
 
-# Inside JSON strings these quotes are escaped, so text that a model writes never matches the keys.
-_CLOSER_LOOK = re.compile(rb'"finish_reason":\s*"|"usage":\s*\{|"error":\s*[\{"]|\[DONE\]')
 _EVENT_END = b"\n\n"
 _MAX_EVENT_BYTES = 4 * 1024 * 1024
 
@@ -87,9 +84,11 @@ class Scanner:
             self._tail = b""
         if not piece.endswith(_EVENT_END):
             piece, self._tail = self._split(piece)
-        if _CLOSER_LOOK.search(piece) is None:
+        events = piece.split(_EVENT_END)
+        events.pop()  # what follows the last end is empty
+        kept = [event for event in events if self._keep(event)]
+        if len(kept) == len(events):
             return piece
-        kept = [event for event in piece.split(_EVENT_END) if event and self._keep(event)]
         return b"".join(event + _EVENT_END for event in kept)
 
     def _split(self, piece: bytes) -> tuple[bytes, bytes]:
@@ -107,8 +106,6 @@ class Scanner:
         if data == b"[DONE]":
             self.done = True
             return False
-        if _CLOSER_LOOK.search(data) is None:
-            return True
         try:
             chunk = _chunk_decoder.decode(data)
         except msgspec.DecodeError:

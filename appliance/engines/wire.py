@@ -271,12 +271,10 @@ class Pool:
             headers.encode("latin-1"),
             body,
         )
-        while self._idle:
-            connection = self._idle.pop()
-            try:
-                return await self._exchange(connection, request)
-            except StaleConnection:
-                continue
+        if self._idle:
+            # one kept connection, then a new one: a request that kills its engine must not go down all of them
+            with contextlib.suppress(StaleConnection):
+                return await self._exchange(self._idle.pop(), request)
         try:
             return await self._exchange(await self._connect(), request)
         except StaleConnection:

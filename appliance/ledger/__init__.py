@@ -7,7 +7,7 @@ and Alembic, loaded only while a file is created or upgraded; the gateway's stat
 """
 
 from appliance.ledger.facade import Ledger
-from appliance.ledger.ids import new_id
+from appliance.ledger.ids import HexPool, new_id
 from appliance.ledger.keys import KeyInfo, KeyStore, ensure_admin_key
 from appliance.ledger.reading import AttemptRow, CallRow, Reader, RequestRow
 from appliance.ledger.sqlite import Rejected
@@ -15,6 +15,7 @@ from appliance.ledger.sqlite import Rejected
 __all__ = [
     "AttemptRow",
     "CallRow",
+    "HexPool",
     "KeyInfo",
     "KeyStore",
     "Ledger",

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from rich.console import Console
+
 from appliance_bench.gateway_cases import CASES, GOALS, errors, goal_figure, met
 from appliance_bench.gateway_report import figures, machine, show, write
 from appliance_bench.gateway_rig import Measured
 from appliance_bench.load import LoadReport
 from appliance_bench.load_stats import Spread, figure
-from rich.console import Console
 
 
 def _measured(rate: float = 0.0, p50: float = 0.0, **errors_: int) -> Measured:
     latency = Spread(n=10, p50=p50, p99=p50 * 2, max=p50 * 3)
-    report = LoadReport(10, rate, errors_, latency, latency, latency, 0, 0.0, 0, 1.0, Spread(), 0.1)
+    report = LoadReport(10, 10, rate, errors_, latency, latency, latency, 0, 0.0, 0, 1.0, Spread(), 0.1)
     return Measured(report, 100.0, 0.0)
 
 

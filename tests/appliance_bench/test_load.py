@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from appliance_bench.load import Connection, LoadPlan, LoadReport, Run, chat_request, run_load
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from appliance_bench.load_stats import Spread, figure, percentile, spread
 
 

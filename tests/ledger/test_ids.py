@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.ledger import new_id
+from appliance.ledger import HexPool, new_id
 
 
 def test_ids_sort_by_time_whatever_the_random_part() -> None:
@@ -14,3 +14,10 @@ def test_ids_sort_by_time_whatever_the_random_part() -> None:
 
 def test_ids_of_one_millisecond_differ() -> None:
     assert len({new_id("req", 1) for _ in range(1000)}) == 1000
+
+
+def test_pooled_random_parts_have_their_length_and_never_repeat() -> None:
+    pool = HexPool()
+    parts = [pool(8) for _ in range(3000)] + [pool(5000)]
+    assert {len(part) for part in parts} == {16, 10_000}
+    assert len(set(parts)) == len(parts)
