@@ -6,6 +6,7 @@ What it refuses to be: a decoder or a fetcher. Audio comes in the request or not
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
@@ -70,7 +71,8 @@ async def _chunks(exchange: Exchange) -> AsyncIterator[bytes]:
     while True:
         message = await exchange.receive()
         if message["type"] == "http.disconnect":
-            return
+            exchange.left = True
+            raise asyncio.CancelledError
         yield message.get("body", b"")
         if not message.get("more_body", False):
             return
