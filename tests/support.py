@@ -18,9 +18,10 @@ def wait_until(condition: Callable[[], object], within_s: float, what: str) -> N
 
 
 def alive(pid: int) -> bool:
-    """Whether ``pid`` still runs. A zombie does not: it holds no memory, only its parent's attention."""
+    """Whether ``pid`` still holds anything. A zombie without threads does not, only its parent's attention."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+            fields = file.read().rpartition(b")")[2].split()
+        return fields[0] not in (b"Z", b"X") or int(fields[17]) > 1
     except (FileNotFoundError, ProcessLookupError):
         return False

@@ -31,7 +31,9 @@ class ChatEngine:
         """Events of ``call``. Closing early closes the connection, and vLLM aborts the request."""
         try:
             async with asyncio.timeout(call.deadline_s):
-                async with await self._pool.request("POST", call.path, call.body) as response:
+                # a whole answer is silent until it is complete; only the deadline can tell it from a hang
+                silence_s = None if call.stream else call.deadline_s
+                async with await self._pool.request("POST", call.path, call.body, silence_s=silence_s) as response:
                     await raise_for_status(response)
                     if not call.stream:
                         yield _whole(await response.read(), call.choices)
@@ -88,8 +90,11 @@ async def raise_for_status(response: Response) -> None:
 def _mapped(response: Response, message: str, code: str | None, param: str | None) -> ApplianceError:
     status = response.status
     if status in (400, 413, 422):
-        if "maximum context length" in message or "context length" in message:
+        if "context length" in message or "max_model_len" in message:
             code = "context_length_exceeded"
+        if "--enable-auto-tool-choice" in message:  # vllm's advice to whoever starts it, not to a caller
+            message = "this model cannot call tools; leave tools out, or use a model whose chat template knows them"
+            code, param = "tools_not_supported", "tools"
         return BadRequest(message or "the engine refused the request", code=code, param=param)
     if status == 429:
         retry = response.headers.get(b"retry-after", b"1").decode("latin-1")[:20]

@@ -51,8 +51,9 @@ class TranscribeEngine:
         header = f"x-appliance-params: {call.header}\r\n"
         try:
             async with asyncio.timeout(call.deadline_s):
+                silence_s = None if call.stream else call.deadline_s
                 async with await self._pool.request(
-                    "POST", "/v1/transcribe", call.body, "application/octet-stream", header
+                    "POST", "/v1/transcribe", call.body, "application/octet-stream", header, silence_s
                 ) as response:
                     await raise_for_status(response)
                     if not call.stream:
@@ -80,7 +81,9 @@ class OpenAITranscribeEngine:
         try:
             async with asyncio.timeout(call.deadline_s):
                 path = "/v1/audio/transcriptions"
-                async with await self._pool.request("POST", path, body, content_type) as response:
+                async with await self._pool.request(
+                    "POST", path, body, content_type, silence_s=call.deadline_s
+                ) as response:
                     await raise_for_status(response)
                     result = _from_verbose(await response.read())
         except TimeoutError:

@@ -34,11 +34,11 @@ class StaleConnection(Exception):
 class Connection(asyncio.Protocol):
     """One connection and the response being read from it."""
 
-    def __init__(self, silence_s: float) -> None:
+    def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._silence_s = silence_s
+        self._silence_s = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._last_read_s = 0.0
         self.closed = False
@@ -149,14 +149,15 @@ class Connection(asyncio.Protocol):
 
     # used by Response and Pool
 
-    def send(self, request: bytes) -> None:
+    def send(self, request: bytes, silence_s: float) -> None:
         """Start a new exchange on this idle connection."""
         if self._transport is None or self.closed:
             raise StaleConnection
         self._reset()
         self._last_read_s = self._loop.time()
+        self._silence_s = silence_s
         if self._watch is None:
-            self._watch = self._loop.call_later(self._silence_s, self._check_silence)
+            self._watch = self._loop.call_later(silence_s, self._check_silence)
         self._transport.write(request)
 
     async def wait(self) -> None:
@@ -255,11 +256,18 @@ class Pool:
         self._tls = tls_context(address)
 
     async def request(
-        self, method: str, path: str, body: bytes = b"", content_type: str = "application/json", headers: str = ""
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        content_type: str = "application/json",
+        headers: str = "",
+        silence_s: float | None = None,
     ) -> Response:
         """Send one request and wait for the head of the answer.
 
-        ``headers`` is ready-made header text, each line ending in CRLF.
+        ``headers`` is ready-made header text, each line ending in CRLF. ``silence_s`` replaces the pool's bound on
+        the gap between two reads, for answers that are made whole before their first byte.
         Raises EngineUnavailable (cannot connect) or EngineFailed (answered with something else than HTTP).
         """
         request = b"%s %s HTTP/1.1\r\n%scontent-type: %s\r\ncontent-length: %d\r\n%s\r\n%s" % (
@@ -271,18 +279,19 @@ class Pool:
             headers.encode("latin-1"),
             body,
         )
+        silence_s = self._silence_s if silence_s is None else silence_s
         if self._idle:
             # one kept connection, then a new one: a request that kills its engine must not go down all of them
             with contextlib.suppress(StaleConnection):
-                return await self._exchange(self._idle.pop(), request)
+                return await self._exchange(self._idle.pop(), request, silence_s)
         try:
-            return await self._exchange(await self._connect(), request)
+            return await self._exchange(await self._connect(), request, silence_s)
         except StaleConnection:
             raise EngineFailed("the engine closed the connection without answering") from None
 
-    async def _exchange(self, connection: Connection, request: bytes) -> Response:
+    async def _exchange(self, connection: Connection, request: bytes, silence_s: float) -> Response:
         try:
-            connection.send(request)
+            connection.send(request, silence_s)
             await connection.head()
         except BaseException:
             connection.close()
@@ -292,18 +301,14 @@ class Pool:
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         address = self.address
-
-        def factory() -> Connection:
-            return Connection(self._silence_s)
-
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 if address.socket_path:
-                    _, connection = await loop.create_unix_connection(factory, address.socket_path)
+                    _, connection = await loop.create_unix_connection(Connection, address.socket_path)
                 else:
                     ip = await resolve_local(address, self._networks)
                     _, connection = await loop.create_connection(
-                        factory,
+                        Connection,
                         ip,
                         address.port,
                         ssl=self._tls,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -44,6 +45,10 @@ async def test_a_whole_answer_passes_byte_for_byte(server: Any) -> None:
          "context_length_exceeded"),
         ("400 Bad", {"error": {"message": "bad schema", "param": "response_format", "code": 400}}, 400,
          "invalid_request"),
+        ("400 Bad", {"error": {"message": '"auto" tool choice requires --enable-auto-tool-choice'}}, 400,
+         "tools_not_supported"),
+        ("400 Bad", {"error": {"message": "max_tokens=9 cannot be greater than max_model_len=8", "code": 400}}, 400,
+         "context_length_exceeded"),
         ("404 No", {"error": {"message": "no such model"}}, 503, "engine_unavailable"),
         ("429 Slow", {}, 429, "rate_limited"),
         ("500 Oops", {"error": {"message": "Traceback: secret path"}}, 502, "engine_failed"),
@@ -101,3 +106,20 @@ async def test_the_deadline_bounds_the_whole(server: Any) -> None:
     with pytest.raises(ApplianceError) as caught:
         await events(server, deadline_s=0.1)
     assert (caught.value.status, caught.value.code) == (504, "deadline_exceeded")
+
+
+async def test_a_whole_answer_may_take_longer_than_a_stream_may_pause(server: Any) -> None:
+    body = json.dumps(WHOLE).encode()
+
+    async def slow(reader: Any, writer: Any) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.3)  # the engine's time to generate, six times the bound on a stream's gaps
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+
+    await server.start(slow)
+    engine = ChatEngine(Pool(Address(socket_path=server.address()), silence_s=0.05))
+    (end,) = [e async for e in engine.stream(Call("/v1/chat/completions", b"", False, 5.0))]
+    assert isinstance(end, End)
+    with pytest.raises(ApplianceError) as caught:
+        [e async for e in engine.stream(Call("/v1/chat/completions", b"", True, 5.0))]
+    assert caught.value.code == "engine_silent"

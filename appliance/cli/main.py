@@ -1,0 +1,39 @@
+"""The ``appliance`` command and its groups."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+import appliance
+
+# command -> module and attribute; imported on use
+_COMMANDS = {
+    "serve": ("appliance.cli.serve", "serve"),
+    "gateway": ("appliance.cli.gateway", "gateway"),
+    "engine": ("appliance.cli.engine", "engine"),
+    "keys": ("appliance.cli.keys", "keys"),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(appliance.__version__, prog_name="appliance")
+def main() -> None:
+    """A local-first inference appliance: one machine, one OpenAI-compatible API.
+
+    Settings come from APPLIANCE_HOME/appliance.toml (default home: ~/.appliance) and from APPLIANCE_HOME,
+    APPLIANCE_RUN, APPLIANCE_HOST and APPLIANCE_PORT.
+    """

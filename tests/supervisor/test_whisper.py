@@ -1,0 +1,32 @@
+"""Commands of the appliance's own hosts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from appliance.settings import EngineSettings, Settings
+from appliance.supervisor.whisper import fake_command, whisper_command
+
+
+def settings(tmp_path: Path, **engine: object) -> Settings:
+    found = EngineSettings.model_validate({"kind": "whisper", "task": "transcribe", "model": "w", **engine})
+    return Settings(home=tmp_path, run=tmp_path / "run", engines={"e": found})
+
+
+def test_whisper(tmp_path: Path) -> None:
+    found = whisper_command(settings(tmp_path, threads=2, extra_args=("--x",)), "e", tmp_path / "m", {"PATH": "/bin"})
+    assert found.argv[1:] == (
+        *("-m", "appliance.hosts.whisper"),
+        *("--socket", str(tmp_path / "run/e.sock")),
+        *("--model-dir", str(tmp_path / "m")),
+        *("--model-name", "w"),
+        *("--threads", "2"),
+        "--x",
+    )
+    assert found.env["HF_HUB_OFFLINE"] == "1" and found.env["PATH"] == "/bin"
+    assert found.cwd == tmp_path / "cache/e/cwd"
+
+
+def test_fake_serves_every_name_it_is_given(tmp_path: Path) -> None:
+    found = fake_command(settings(tmp_path, kind="fake", models=("a", "b")), "e", {})
+    assert found.argv[5:] == ("--model", "a", "--model", "b")
