@@ -155,6 +155,9 @@ class Connection(asyncio.Protocol):
             raise StaleConnection
         self._reset()
         self._last_read_s = self._loop.time()
+        if self._watch is not None and silence_s != self._silence_s:
+            self._watch.cancel()
+            self._watch = None
         self._silence_s = silence_s
         if self._watch is None:
             self._watch = self._loop.call_later(silence_s, self._check_silence)
