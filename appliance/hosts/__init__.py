@@ -1,0 +1,1 @@
+"""What runs inside an engine process. Never imported by the gateway."""

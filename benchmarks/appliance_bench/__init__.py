@@ -1,0 +1,1 @@
+"""Measuring instruments: load, speech and their statistics. They talk HTTP and never import the appliance."""
