@@ -32,7 +32,7 @@ class ChatEngine:
         try:
             async with asyncio.timeout(call.deadline_s):
                 # a whole answer is silent until it is complete; only the deadline can tell it from a hang
-                silence_s = None if call.stream else call.deadline_s
+                silence_s = None if call.stream else 0.0
                 async with await self._pool.request("POST", call.path, call.body, silence_s=silence_s) as response:
                     await raise_for_status(response)
                     if not call.stream:

@@ -51,7 +51,7 @@ class TranscribeEngine:
         header = f"x-appliance-params: {call.header}\r\n"
         try:
             async with asyncio.timeout(call.deadline_s):
-                silence_s = None if call.stream else call.deadline_s
+                silence_s = None if call.stream else 0.0
                 async with await self._pool.request(
                     "POST", "/v1/transcribe", call.body, "application/octet-stream", header, silence_s
                 ) as response:
@@ -81,9 +81,7 @@ class OpenAITranscribeEngine:
         try:
             async with asyncio.timeout(call.deadline_s):
                 path = "/v1/audio/transcriptions"
-                async with await self._pool.request(
-                    "POST", path, body, content_type, silence_s=call.deadline_s
-                ) as response:
+                async with await self._pool.request("POST", path, body, content_type, silence_s=0.0) as response:
                     await raise_for_status(response)
                     result = _from_verbose(await response.read())
         except TimeoutError:

@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
             self._watch.cancel()
             self._watch = None
         self._silence_s = silence_s
-        if self._watch is None:
+        if self._watch is None and silence_s > 0:
             self._watch = self._loop.call_later(silence_s, self._check_silence)
         self._transport.write(request)
 
@@ -270,7 +270,7 @@ class Pool:
         """Send one request and wait for the head of the answer.
 
         ``headers`` is ready-made header text, each line ending in CRLF. ``silence_s`` replaces the pool's bound on
-        the gap between two reads, for answers that are made whole before their first byte.
+        the gap between two reads; 0 is none, for answers made whole before their first byte, which the caller bounds.
         Raises EngineUnavailable (cannot connect) or EngineFailed (answered with something else than HTTP).
         """
         request = b"%s %s HTTP/1.1\r\n%scontent-type: %s\r\ncontent-length: %d\r\n%s\r\n%s" % (

@@ -1,6 +1,6 @@
 """What Whisper's tokens mean: is this decode to be believed, where are its segments, when was each word said.
 
-What it is: pure functions and the tables of the temperature ladder, the same rules as openai/whisper's
+What it is: pure functions and the tables of the temperature ladder, the rules of openai/whisper's
 ``transcribe.py`` and faster-whisper's (thresholds 2.4, -1.0, 0.6).
 What it refuses to be: a caller of the model.
 """

@@ -5,7 +5,7 @@ both alike. Speed (RTFx: seconds of audio a second) and WER come from the same t
 95 % paired bootstrap interval. Clips in which nobody speaks are timed and scored apart: there the only right
 answer is nothing, and a side that skips them would look fast for free.
 What it refuses to be: a figure without its quality, or a run without its circumstances: one dated JSON each.
-Cost: about 3 minutes on 2 idle cores; ``--limit`` takes a spread-out part.
+Cost: 9 minutes on 2 slow cores; ``--limit`` takes a spread-out part.
 """
 
 from __future__ import annotations

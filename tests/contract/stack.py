@@ -21,7 +21,7 @@ import appliance
 
 ROOT = Path(appliance.__file__).resolve().parent.parent
 SILENCE_S = 1.0
-DEADLINE_S = 6.0
+DEADLINE_S = 4.0
 MAX_BODY_BYTES = 12 * 1024 * 1024
 
 _TOML = """
