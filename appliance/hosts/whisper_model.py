@@ -5,8 +5,9 @@ for windows of one length with prompts of one length (CTranslate2 wants the star
 What it refuses to be: a scheduler or a judge; it decodes what it is given, once.
 Costs on one CPU core, base int8: the encoder is cheaper one window at a time (0.09 s against 0.16 s a window of
 10 s in a batch of 8, whose activations outgrow the cache), so on CPU windows are encoded singly and their
-states joined; the decoder takes 0.06 s a short clip, alone or together. On a GPU both go as one batch. The encoder's state stays with the window (1 MB for 10 s) for the next rung of the ladder.
-CTranslate2 4.8.5 takes encoder inputs shorter than 3000 frames: it uses the first positions only (checked by
+states joined; the decoder takes 0.06 s a short clip, alone or together. On a GPU both go as one batch.
+The encoder's state stays with the window (1 MB for 10 s) for the next rung of the ladder.
+CTranslate2 4.8.5 takes encoder inputs shorter than 3000 frames and refuses longer ones (checked by
 ``tests/real/test_whisper_host.py``).
 """
 
