@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -33,9 +34,10 @@ from appliance.api.params import parse_chat, parse_completions
 from appliance.api.refusals import refusal_for
 from appliance.api.service import Service
 from appliance.api.status import StatusRoutes, live
+from appliance.engines.registry import check_attached
 from appliance.errors import ApplianceError, MethodNotAllowed, NotFound
 from appliance.ledger import Ledger, ensure_admin_key
-from appliance.settings import Settings
+from appliance.settings import Settings, SettingsError
 
 _CHAT = "/v1/chat/completions"
 _COMPLETIONS = "/v1/completions"
@@ -73,7 +75,11 @@ async def _outside_the_routes(request: HttpRequest, error: Exception) -> HttpRes
         ours.headers.update(getattr(error, "headers", None) or {})
     else:
         ours = NotFound(f"no such route: {method} {path[:200]}; see docs/api.md for the routes there are")
-    return HttpResponse(ours.envelope(), ours.status, {**ours.headers, "content-type": "application/json"})
+    service: Service = request.app.state.service
+    service.metrics.request("other", ours.status, 0.0)
+    service.metrics.error("other", ours.code)
+    headers = {**ours.headers, "content-type": "application/json", "x-request-id": service.new_id()}
+    return HttpResponse(ours.envelope(), ours.status, headers)
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -105,6 +111,7 @@ def create_app(settings: Settings) -> Starlette:
         exception_handlers={HTTPException: _outside_the_routes},
     )
     app.state.service = service
+    app.router.redirect_slashes = False  # a redirect is no envelope, and behind TLS it would point at http
     return app
 
 
@@ -125,6 +132,12 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _allow_many_sockets() -> None:
+    """A request in flight needs two descriptors; the usual soft limit of 1,024 is fewer than 1,024 requests do."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _announce_admin_key(settings: Settings) -> None:
     created, secret = ensure_admin_key(settings.ledger_path, settings.admin_key_path)
     if created:
@@ -136,6 +149,12 @@ def _announce_admin_key(settings: Settings) -> None:
 def serve_gateway(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; in-flight requests get ``server.drain_s`` seconds. Returns the exit code."""
     server = settings.server
+    _allow_many_sockets()
+    try:
+        check_attached(settings)
+    except SettingsError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 64
     try:
         listener = bind(server.host, server.port)
     except OSError as e:

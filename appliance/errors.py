@@ -90,6 +90,14 @@ class MethodNotAllowed(ApplianceError):
     code = "method_not_allowed"
 
 
+class UploadTooSlow(ApplianceError):
+    """408: the request itself did not arrive in time."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "upload_too_slow"
+
+
 class TooLarge(ApplianceError):
     """413: over a limit; the message names the limit and the setting that moves it."""
 

@@ -14,10 +14,11 @@ from contextlib import aclosing, suppress
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from appliance.engines import Call
 from appliance.engines.registry import Entry, Registry
-from appliance.errors import ApplianceError, EngineFailed, EngineUnavailable, LedgerUnavailable
+from appliance.errors import ApplianceError, DeadlineExceeded, EngineFailed, EngineUnavailable, LedgerUnavailable
 from appliance.ledger import Ledger
 from appliance.metrics import Metrics
 from appliance.policy import Candidate, plan
@@ -35,6 +36,8 @@ from appliance.types import (
 )
 
 CLIENT_LEFT = 499  # nginx's number for a client that closed the request; nobody ever sees it
+# What a task is cancelled with when its client left. Any other cancellation is the appliance shutting down.
+LEFT = "client left"
 
 
 class Sink(Protocol):
@@ -48,8 +51,12 @@ class Sink(Protocol):
         """A piece of the answer."""
         ...
 
+    def render(self, body: bytes) -> bytes:
+        """The closing bytes in the caller's format. Raises EngineFailed; the outcome is not written yet."""
+        ...
+
     async def end(self, body: bytes) -> None:
-        """The closing bytes; the outcome is durable by now."""
+        """The closing bytes, rendered; the outcome is durable by now."""
         ...
 
 
@@ -99,8 +106,8 @@ class Pipeline:
         run = _Run(self._monotonic())
         try:
             await self._ledger.admit(request)
-        except asyncio.CancelledError:  # the row is queued all the same, so its end must be too
-            await self._settle_cancelled(request, run)
+        except asyncio.CancelledError as e:  # the row is queued all the same, so its end must be too
+            await self._settle_cancelled(request, run, e)
             raise
         try:
             end = await self._work(request, work, sink, run)
@@ -108,8 +115,8 @@ class Pipeline:
             status = Status.FAILED if run.records else Status.REFUSED
             await self._settle(request, run, status, 200 if run.begun else e.status, e.code)
             raise
-        except asyncio.CancelledError:
-            await self._settle_cancelled(request, run)
+        except asyncio.CancelledError as e:
+            await self._settle_cancelled(request, run, e)
             raise
         except Exception:
             await self._settle(request, run, Status.FAILED, 200 if run.begun else 500, "internal_error")
@@ -143,7 +150,7 @@ class Pipeline:
 
     def _refusal(self, model: str, reason: Reason | None) -> ApplianceError:
         details = "; ".join(
-            f"engine {e.state.name} is {e.state.phase}" + (f": {e.state.detail}" if e.state.detail else "")
+            f"engine {e.state.name} is {e.state.phase}"
             for e in self._registry.entries.values()
             if model in e.state.models
         )
@@ -162,13 +169,13 @@ class Pipeline:
         code: str | None = "internal_error"
         salt = request.key.tenant.cache_salt if entry.salted else None
         remaining_s = max(work.deadline_s - (started_s - run.started_s), 0.001)
-        call = Call(
-            work.path, work.body_for(attempt.model, salt), work.stream, remaining_s,
-            work.choices, work.keep_usage, work.header,
-        )  # fmt: skip
+        body = work.body_for(attempt.model, salt)
+        call = Call(work.path, attempt.model, body, work.stream, work.choices, work.keep_usage, work.header)
         entry.in_flight += 1
         try:
-            async with aclosing(entry.engine.stream(call)) as events:  # type: ignore[type-var]
+            # here and not in the engine: while a slow caller is written to, an engine's generator is suspended,
+            # and a time-out inside it would look like a cancellation
+            async with asyncio.timeout(remaining_s), aclosing(entry.engine.stream(call)) as events:
                 async for event in events:
                     if not run.begun:
                         run.begun = True
@@ -178,15 +185,21 @@ class Pipeline:
                         await sink.begin(attempt)
                     if isinstance(event, End):
                         usage, finish_reason = event.usage, event.finish_reason
+                        end = replace(event, body=sink.render(event.body))
                         status, code = Status.OK, None
-                        return event
+                        return end
                     await sink.data(event.body)
             raise EngineFailed("the engine's answer ended without an end", code="stream_cut")
         except ApplianceError as e:
             code = e.code
             raise
-        except asyncio.CancelledError:
-            status, code = Status.CANCELLED, "client_left"
+        except TimeoutError:
+            code = DeadlineExceeded.code
+            raise DeadlineExceeded(
+                f"no complete answer within {work.deadline_s:g} s; ask for less, or raise server.request_deadline_s"
+            ) from None
+        except asyncio.CancelledError as e:
+            status, code = Status.CANCELLED, _why_cancelled(e)[1]
             raise
         finally:
             entry.in_flight -= 1
@@ -197,10 +210,11 @@ class Pipeline:
     def _ms_since(self, start_s: float) -> float:
         return (self._monotonic() - start_s) * 1000.0
 
-    async def _settle_cancelled(self, request: Request, run: _Run) -> None:
+    async def _settle_cancelled(self, request: Request, run: _Run, why: asyncio.CancelledError) -> None:
+        http, code = _why_cancelled(why)
         # nobody is left to be told of a ledger that fails; it settles the row as lost when it recovers
         with suppress(LedgerUnavailable):
-            await self._settle(request, run, Status.CANCELLED, CLIENT_LEFT, "client_left")
+            await self._settle(request, run, Status.CANCELLED, 200 if run.begun and http != CLIENT_LEFT else http, code)
 
     async def _settle(self, request: Request, run: _Run, status: Status, http: int, code: str | None) -> None:
         total_ms = self._ms_since(run.started_s)
@@ -210,3 +224,8 @@ class Pipeline:
             tokens = run.records[-1].calls[-1].usage.completion_tokens
             ttft_s = run.ttft_ms / 1000.0 if run.ttft_ms is not None else None
             self._metrics.answer(request.endpoint, ttft_s, total_ms / 1000.0, tokens)
+
+
+def _why_cancelled(error: asyncio.CancelledError) -> tuple[int, str]:
+    """HTTP status and code of a cancellation."""
+    return (CLIENT_LEFT, "client_left") if LEFT in error.args else (503, "shutting_down")

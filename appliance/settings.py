@@ -12,9 +12,17 @@ import ipaddress
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from appliance.types import Task
 
@@ -101,12 +109,20 @@ def _default_engines() -> dict[str, EngineSettings]:
     }
 
 
-def _default_aliases() -> dict[str, str]:
-    return {
-        "default": "smollm2-135m-instruct",
-        "whisper-1": "whisper-base",
-        "gpt-4o-transcribe": "whisper-base",
-    }
+def _default_aliases(engines: Mapping[str, EngineSettings]) -> dict[str, str]:
+    """Names that clients already use, for the first chat and the first speech engine that name a model."""
+    first: dict[Task, str] = {}
+    for engine in engines.values():
+        model = engine.model or next(iter(engine.models), None)
+        if model is not None:
+            first.setdefault(engine.task, model)
+    aliases = {"default": first.get("chat"), "whisper-1": first.get("transcribe")}
+    aliases["gpt-4o-transcribe"] = aliases["whisper-1"]
+    return {alias: model for alias, model in aliases.items() if model is not None}
+
+
+# Part of socket and file names in the run directory; "control" is the gateway's own.
+EngineName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")]
 
 
 class Settings(_Strict):
@@ -116,8 +132,15 @@ class Settings(_Strict):
     run: Path
     server: ServerSettings = ServerSettings()
     site: SiteSettings = SiteSettings()
-    engines: dict[str, EngineSettings] = Field(default_factory=_default_engines)
-    aliases: dict[str, str] = Field(default_factory=_default_aliases)
+    engines: dict[EngineName, EngineSettings] = Field(default_factory=_default_engines)
+    aliases: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("engines")
+    @classmethod
+    def _not_the_gateways(cls, value: dict[str, EngineSettings]) -> dict[str, EngineSettings]:
+        if "control" in value or "gateway" in value:
+            raise ValueError("an engine cannot be called control or gateway; those are the appliance's own")
+        return value
 
     @property
     def ledger_path(self) -> Path:
@@ -131,7 +154,7 @@ class Settings(_Strict):
 
     @property
     def logs_dir(self) -> Path:
-        """One log file an engine, and the gateway's."""
+        """One log file an engine; the gateway writes to stderr."""
         return self.home / "logs"
 
     @property
@@ -165,7 +188,10 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         )
     path = home / "appliance.toml"
     data = _read_toml(path)
-    server = dict(data.get("server", {}))
+    server = data.get("server", {})
+    if not isinstance(server, dict):
+        raise SettingsError(f"{path}: server is a section; write [server] and its settings below it")
+    server = dict(server)
     if environ.get("APPLIANCE_HOST"):
         server["host"] = environ["APPLIANCE_HOST"]
     if environ.get("APPLIANCE_PORT"):
@@ -174,10 +200,9 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     for reserved in ("home", "run"):
         if reserved in data:
             raise SettingsError(f"{path}: {reserved!r} is set by APPLIANCE_{reserved.upper()}, not in the file")
-    if "aliases" in data:
-        data["aliases"] = {**_default_aliases(), **data["aliases"]}
     try:
-        return Settings(home=home, run=run, **data)
+        settings = Settings(home=home, run=run, **data)
+        return settings.model_copy(update={"aliases": {**_default_aliases(settings.engines), **settings.aliases}})
     except ValidationError as e:
         raise SettingsError(f"{path}: {_first_error(e)}") from None
 
@@ -208,7 +233,9 @@ _MODELS: dict[str, type[BaseModel]] = {
 
 def _first_error(e: ValidationError) -> str:
     error = e.errors()[0]
-    where = ".".join(str(part) for part in error["loc"])
+    where = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    if error["type"] == "string_pattern_mismatch" and error["loc"][0] == "engines":
+        return f"{where}: an engine's name is 1 to 31 lower-case letters, digits, - and _, and starts with no sign"
     if error["type"] != "extra_forbidden":
         return f"{where}: {error['msg'].removeprefix('Value error, ')}"
     unknown = str(error["loc"][-1])

@@ -12,9 +12,16 @@ import pytest
 
 from appliance.engines import Call
 from appliance.engines.registry import Entry, Registry
-from appliance.errors import ApplianceError, BadRequest, EngineFailed, EngineUnavailable, LedgerUnavailable
+from appliance.errors import (
+    ApplianceError,
+    BadRequest,
+    DeadlineExceeded,
+    EngineFailed,
+    EngineUnavailable,
+    LedgerUnavailable,
+)
 from appliance.metrics import Metrics
-from appliance.pipeline import Pipeline, Work
+from appliance.pipeline import LEFT, Pipeline, Work
 from appliance.settings import Settings
 from appliance.types import Attempt, Data, End, EngineState, Event, Key, Outcome, Request, Status, Tenant, Usage
 
@@ -46,6 +53,11 @@ class Journal:
 
     async def data(self, body: bytes) -> None:
         self.lines.append(f"data {body.decode()}")
+
+    def render(self, body: bytes) -> bytes:
+        if "render" in self.fail:
+            raise EngineFailed("no transcript")
+        return body
 
     async def end(self, body: bytes) -> None:
         self.lines.append(f"end {body.decode()}")
@@ -90,9 +102,9 @@ def body_for(model: str, salt: str | None) -> bytes:
     return f"{model} {salt}".encode()
 
 
-async def run(pipeline: Pipeline, journal: Journal, stream: bool = True) -> None:
+async def run(pipeline: Pipeline, journal: Journal, stream: bool = True, deadline_s: float = 5.0) -> None:
     request = Request("req_1", KEY, "chat.completions", "default", stream, 0)
-    await pipeline.run(request, Work("/v1/chat/completions", "m", stream, 5.0, body_for), journal)
+    await pipeline.run(request, Work("/v1/chat/completions", "m", stream, deadline_s, body_for), journal)
 
 
 async def test_the_row_comes_first_and_the_outcome_before_the_last_byte() -> None:
@@ -148,7 +160,7 @@ async def test_what_the_caller_got_wrong_is_not_tried_elsewhere() -> None:
 async def test_no_ready_engine_is_a_recorded_refusal_that_says_why() -> None:
     journal = Journal()
     pipeline = build(journal, Scripted(journal, "a", [END]), phase="failed")
-    with pytest.raises(EngineUnavailable, match="engine a is failed: out of memory"):
+    with pytest.raises(EngineUnavailable, match="engine a is failed"):
         await run(pipeline, journal)
     outcome = journal.outcomes[0]
     assert (outcome.status, outcome.http_status, outcome.attempts) == (Status.REFUSED, 503, ())
@@ -170,7 +182,12 @@ async def test_an_outcome_that_cannot_be_written_holds_the_last_byte_back() -> N
     assert "end [end]" not in journal.lines
 
 
-async def test_a_caller_who_leaves_stops_the_engine_and_is_recorded() -> None:
+@pytest.mark.parametrize(
+    ("why", "http", "code"), [((LEFT,), 499, "client_left"), ((), 200, "shutting_down")], ids=["left", "shutdown"]
+)
+async def test_a_cancellation_stops_the_engine_and_is_recorded_with_its_reason(
+    why: tuple[str, ...], http: int, code: str
+) -> None:
     journal = Journal()
     reached = asyncio.Event()
 
@@ -181,13 +198,37 @@ async def test_a_caller_who_leaves_stops_the_engine_and_is_recorded() -> None:
     engine = Scripted(journal, "a", [Data(b"x"), hang])
     task = asyncio.create_task(run(build(journal, engine), journal))
     await reached.wait()
-    task.cancel()
+    task.cancel(*why)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert engine.closed
     outcome = journal.outcomes[0]
-    assert (outcome.status, outcome.http_status) == (Status.CANCELLED, 499)
-    assert outcome.attempts[0].status is Status.CANCELLED
+    assert (outcome.status, outcome.http_status, outcome.error_code) == (Status.CANCELLED, http, code)
+    assert (outcome.attempts[0].status, outcome.attempts[0].error_code) == (Status.CANCELLED, code)
+
+
+async def test_a_deadline_that_passes_while_the_caller_reads_slowly_is_no_caller_who_left() -> None:
+    journal = Journal()
+
+    async def slow(body: bytes) -> None:
+        await asyncio.Event().wait()
+
+    journal.data = slow  # type: ignore[method-assign]
+    engine = Scripted(journal, "a", [Data(b"x"), END])
+    with pytest.raises(DeadlineExceeded):
+        await run(build(journal, engine), journal, deadline_s=0.05)
+    assert engine.closed
+    outcome = journal.outcomes[0]
+    assert (outcome.status, outcome.http_status, outcome.error_code) == (Status.FAILED, 200, "deadline_exceeded")
+
+
+async def test_an_answer_that_cannot_be_rendered_is_recorded_as_failed() -> None:
+    journal = Journal()
+    journal.fail.add("render")
+    with pytest.raises(EngineFailed):
+        await run(build(journal, Scripted(journal, "a", [END])), journal, stream=False)
+    assert journal.outcomes[0].status is Status.FAILED
+    assert "end [end]" not in journal.lines
 
 
 async def test_an_engine_that_ends_without_an_end_has_failed() -> None:

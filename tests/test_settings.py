@@ -41,6 +41,10 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         ('[engines.x]\nkind = "vllm"\nmodel = "m"\nkv_cache_byte = 3\n', "did you mean 'kv_cache_bytes'?"),
         ('[site]\nnetworks = ["10.0.0.0/33"]\n', "10.0.0.0/33"),
         ("[server\n", "not valid TOML"),
+        ("server = 5\n", "write [server]"),
+        ("aliases = 3\n", "aliases"),
+        ('[engines."../x"]\nkind = "fake"\n', "lower-case letters"),
+        ('[engines.control]\nkind = "fake"\n', "cannot be called control"),
         ('home = "/x"\n', "APPLIANCE_HOME"),
     ],
 )
@@ -62,5 +66,14 @@ def test_a_bad_port_in_the_environment_is_named(tmp_path: Path) -> None:
 
 def test_own_aliases_join_the_default_ones(tmp_path: Path) -> None:
     settings = load(tmp_path, '[aliases]\ndefault = "big"\n')
+    assert isinstance(settings, Settings)
     assert settings.aliases["default"] == "big"
     assert settings.aliases["whisper-1"] == "whisper-base"
+
+
+def test_default_aliases_follow_the_configured_engines(tmp_path: Path) -> None:
+    text = (
+        '[engines.main]\nkind = "vllm"\nmodel = "qwen3-8b"\n'
+        '[engines.speech]\nkind = "openai"\ntask = "transcribe"\nurl = "http://127.0.0.1:9"\nmodels = ["turbo"]\n'
+    )
+    assert load(tmp_path, text).aliases == {"default": "qwen3-8b", "whisper-1": "turbo", "gpt-4o-transcribe": "turbo"}

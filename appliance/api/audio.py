@@ -6,7 +6,6 @@ What it refuses to be: a decoder or a fetcher. Audio comes in the request or not
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
@@ -18,7 +17,7 @@ from appliance.api.params import TranscriptionParams, parse_transcription
 from appliance.api.service import Service
 from appliance.api.subtitles import delta_event, done_event, render
 from appliance.pipeline import Work
-from appliance.types import Attempt
+from appliance.types import Attempt, Key
 
 _SSE = b"text/event-stream; charset=utf-8"
 # form fields and boundaries around the file itself
@@ -32,19 +31,25 @@ class _WholeSink:
         self._exchange = exchange
         self._params = params
         self._headers: dict[str, str] = {}
+        self._content_type = b""
 
     async def begin(self, attempt: Attempt) -> None:
         """Keep the decision for the headers."""
         self._headers = route_headers(attempt)
+
+    def render(self, body: bytes) -> bytes:
+        """The transcript in the caller's format."""
+        content_type, text = render(msgspec.json.decode(body), self._params)
+        self._content_type = content_type.encode()
+        return text
 
     async def data(self, body: bytes) -> None:
         """Whole answers have no pieces."""
         raise AssertionError("an engine streamed into a whole answer")
 
     async def end(self, body: bytes) -> None:
-        """Send the transcript in the caller's format."""
-        content_type, text = render(msgspec.json.decode(body), self._params)
-        await self._exchange.respond(200, text, content_type.encode(), self._headers)
+        """Send everything."""
+        await self._exchange.respond(200, body, self._content_type, self._headers)
 
 
 class _StreamSink:
@@ -62,17 +67,20 @@ class _StreamSink:
         """One piece of text as an event."""
         await self._exchange.write(delta_event(body.decode()))
 
-    async def end(self, body: bytes) -> None:
+    def render(self, body: bytes) -> bytes:
         """The whole text as the closing event."""
-        await self._exchange.write(done_event(msgspec.json.decode(body)), more=False)
+        return done_event(msgspec.json.decode(body))
+
+    async def end(self, body: bytes) -> None:
+        """Send the closing event."""
+        await self._exchange.write(body, more=False)
 
 
 async def _chunks(exchange: Exchange) -> AsyncIterator[bytes]:
     while True:
         message = await exchange.receive()
         if message["type"] == "http.disconnect":
-            exchange.left = True
-            raise asyncio.CancelledError
+            raise exchange.gone()
         yield message.get("body", b"")
         if not message.get("more_body", False):
             return
@@ -83,14 +91,18 @@ def transcription_route(service: Service) -> Callable[[Exchange], Awaitable[None
 
     async def handle(exchange: Exchange) -> None:
         key = service.authenticate(exchange)
+        with service.slot():
+            await answer(exchange, key)
+
+    async def answer(exchange: Exchange, key: Key) -> None:
         server = service.settings.server
         exchange.refuse_declared(server.max_audio_bytes + _FORM_BYTES, "server.max_audio_bytes")
-        form = await read_form(exchange.header(b"content-type"), _chunks(exchange), server.max_audio_bytes)
+        async with service.upload_time():
+            form = await read_form(exchange.header(b"content-type"), _chunks(exchange), server.max_audio_bytes)
         params = parse_transcription(form)
-        model = service.model_for(params.model, "transcribe")
         work = Work(
             path="/v1/transcribe",
-            model=model,
+            model=service.model_for(params.model, "transcribe"),
             stream=params.stream,
             deadline_s=server.request_deadline_s,
             body_for=lambda _model, _salt: form.file,

@@ -12,7 +12,7 @@ from typing import Protocol
 from appliance.api.http import Exchange
 from appliance.api.service import Service
 from appliance.pipeline import Work
-from appliance.types import Attempt, Endpoint
+from appliance.types import Attempt, Endpoint, Key
 
 _SSE = b"text/event-stream; charset=utf-8"
 
@@ -51,6 +51,10 @@ class WholeSink:
         """Whole answers have no pieces."""
         raise AssertionError("an engine streamed into a whole answer")
 
+    def render(self, body: bytes) -> bytes:
+        """The engine's own bytes."""
+        return body
+
     async def end(self, body: bytes) -> None:
         """Send everything."""
         await self._exchange.respond(200, body, headers=self._headers)
@@ -71,6 +75,10 @@ class StreamSink:
         """Pass a piece on."""
         await self._exchange.write(body)
 
+    def render(self, body: bytes) -> bytes:
+        """The engine's own bytes."""
+        return body
+
     async def end(self, body: bytes) -> None:
         """Pass the closing event on."""
         await self._exchange.write(body, more=False)
@@ -83,14 +91,19 @@ def completion_route(
 
     async def handle(exchange: Exchange) -> None:
         key = service.authenticate(exchange)
-        limit = service.settings.server.max_body_bytes
-        params = parse(await exchange.body(limit, "server.max_body_bytes"))
-        model = service.model_for(params.model, "chat")
+        with service.slot():
+            await answer(exchange, key)
+
+    async def answer(exchange: Exchange, key: Key) -> None:
+        server = service.settings.server
+        async with service.upload_time():
+            body = await exchange.body(server.max_body_bytes, "server.max_body_bytes")
+        params = parse(body)
         work = Work(
             path=path,
-            model=model,
+            model=service.model_for(params.model, "chat"),
             stream=params.stream,
-            deadline_s=service.settings.server.request_deadline_s,
+            deadline_s=server.request_deadline_s,
             body_for=params.engine_body,
             choices=params.choices,
             keep_usage=params.include_usage,

@@ -9,13 +9,15 @@ What it costs: Starlette's Request and Response objects cost 60 µs on the hot p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from appliance.errors import ApplianceError, TooLarge
+from appliance.errors import ApplianceError, EngineUnavailable, TooLarge
 from appliance.metrics import Metrics
+from appliance.pipeline import CLIENT_LEFT, LEFT
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -23,6 +25,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 # A watcher for every request would cost a task; an answer this quick needs none.
 _WATCH_AFTER_S = 0.02
+_LAST_WORD_S = 1.0
 _log = logging.getLogger("appliance.api")
 
 
@@ -52,6 +55,8 @@ class Exchange:
         """The whole request body. Raises TooLarge past ``limit`` bytes, naming the ``setting``."""
         self.refuse_declared(limit, setting)
         message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise self.gone()
         first: bytes = message.get("body", b"")
         if not message.get("more_body", False):
             if len(first) > limit:
@@ -61,8 +66,7 @@ class Exchange:
         while message.get("more_body", False):
             message = await self.receive()
             if message["type"] == "http.disconnect":
-                self.left = True
-                raise asyncio.CancelledError
+                raise self.gone()
             part: bytes = message.get("body", b"")
             size += len(part)
             if size > limit:
@@ -78,6 +82,11 @@ class Exchange:
 
     # a client that leaves
 
+    def gone(self) -> asyncio.CancelledError:
+        """To be raised where the request itself was cut off."""
+        self.left = True
+        return asyncio.CancelledError(LEFT)
+
     def watch(self) -> None:
         """From now on, a client that leaves cancels the current task. Call after the body was read."""
         task = asyncio.current_task()
@@ -91,7 +100,7 @@ class Exchange:
         while (await self.receive())["type"] != "http.disconnect":
             pass
         self.left = True
-        task.cancel()
+        task.cancel(LEFT)
 
     def unwatch(self) -> None:
         """Stop watching: the answer is complete."""
@@ -122,7 +131,9 @@ class Exchange:
         """The envelope; in a stream that has begun, an error event that no client takes for a clean stop."""
         self.error_code = error.code
         if self._streaming:
-            await self.write(b"data: " + error.envelope() + b"\n\n", more=False)
+            with contextlib.suppress(TimeoutError):  # a caller that stopped reading is not waited for
+                async with asyncio.timeout(_LAST_WORD_S):
+                    await self.write(b"data: " + error.envelope() + b"\n\n", more=False)
             return
         headers = dict(error.headers)
         if error.status == 413:  # the rest of the body was not read
@@ -170,9 +181,12 @@ class Endpoint:
         except ApplianceError as e:
             await exchange.fail(e)
         except asyncio.CancelledError:
-            if not exchange.left:
-                raise
-            exchange.status = exchange.status or 499
+            if exchange.left:
+                exchange.status = exchange.status or CLIENT_LEFT
+            else:  # drain_s is over; uvicorn cancels what still runs
+                await exchange.fail(
+                    EngineUnavailable("the appliance is stopping; send the request again", code="shutting_down")
+                )
         except Exception:
             _log.exception("request %s failed inside the gateway", exchange.request_id)
             await exchange.fail(

@@ -6,12 +6,14 @@ What it refuses to be: a global.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from appliance.api import auth
 from appliance.api.http import Exchange
 from appliance.engines.registry import Registry
-from appliance.errors import BadRequest, EngineUnavailable, NotFound
+from appliance.errors import BadRequest, EngineUnavailable, NotFound, UploadTooSlow
 from appliance.ledger import HexPool, Ledger, new_id
 from appliance.metrics import Metrics
 from appliance.pipeline import Pipeline, Sink, Work
@@ -74,8 +76,9 @@ class Service:
         """The admitted request's value."""
         return Request(exchange.request_id, key, endpoint, model, stream, int(self._clock() * 1000))
 
-    async def run(self, request: Request, work: Work, sink: Sink) -> None:
-        """Run through the pipeline, within the bound on concurrent requests."""
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """One of ``server.max_in_flight`` places, taken before a body is read. Raises EngineUnavailable."""
         limit = self.settings.server.max_in_flight
         if self._running >= limit:
             raise EngineUnavailable(
@@ -85,6 +88,21 @@ class Service:
             )
         self._running += 1
         try:
-            await self._pipeline.run(request, work, sink)
+            yield
         finally:
             self._running -= 1
+
+    @asynccontextmanager
+    async def upload_time(self) -> AsyncIterator[None]:
+        """Bounds how long a request may take to arrive. Raises UploadTooSlow."""
+        try:
+            async with asyncio.timeout(self.settings.server.request_deadline_s):
+                yield
+        except TimeoutError:
+            raise UploadTooSlow(
+                f"the request did not arrive within {self.settings.server.request_deadline_s:g} s; send less at a time"
+            ) from None
+
+    async def run(self, request: Request, work: Work, sink: Sink) -> None:
+        """Run through the pipeline."""
+        await self._pipeline.run(request, work, sink)

@@ -46,13 +46,16 @@ class StatusRoutes:
         self._service = service
 
     async def ready(self, exchange: Exchange) -> None:
-        """200 when every engine takes requests, else 503 with the reasons."""
+        """200 when every engine takes requests, else 503. Details hold paths and addresses, so operators only."""
         ready, engines = engines_report(self._service)
+        if not auth.is_operator(exchange, self._service.ledger):
+            for engine in engines.values():
+                engine.pop("detail", None)
         body = msgspec.json.encode({"status": "ready" if ready else "not_ready", "engines": engines})
         await exchange.respond(200 if ready else 503, body)
 
     async def metrics(self, exchange: Exchange) -> None:
-        """Prometheus text, to loopback and to operators."""
+        """Prometheus text, to operators: volumes and engine names are nobody else's."""
         auth.require_operator(exchange, self._service.ledger)
         for name, entry in self._service.registry.entries.items():
             self._service.metrics.engine(name, entry.state.phase == "ready", entry.in_flight)

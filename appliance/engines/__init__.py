@@ -7,7 +7,7 @@ What it refuses to be: a runtime. No model library is imported here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from msgspec import Struct
@@ -20,13 +20,13 @@ class Call(Struct, frozen=True):
 
     ``body`` is what the engine gets, ready to send; ``header`` the host parameters of a transcription.
     ``choices`` is how many answers must finish; ``keep_usage`` says that the caller asked for the usage
-    chunk, which otherwise stays here. ``deadline_s`` is seconds from now, for the whole call.
+    chunk, which otherwise stays here. How long it may take in all is the caller's to bound.
     """
 
     path: str
+    model: str
     body: bytes
     stream: bool
-    deadline_s: float
     choices: int = 1
     keep_usage: bool = False
     header: str = ""
@@ -35,6 +35,6 @@ class Call(Struct, frozen=True):
 class Engine(Protocol):
     """What the pipeline needs of an engine."""
 
-    def stream(self, call: Call) -> AsyncIterator[Event]:
+    def stream(self, call: Call) -> AsyncGenerator[Event]:
         """Run ``call``; closing the iterator early cancels the work in the engine."""
         ...

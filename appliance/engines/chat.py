@@ -7,15 +7,23 @@ What it refuses to be: a retrier. Which engine comes next is the plan's business
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import msgspec
 
 from appliance.engines import Call
 from appliance.engines.sse import Scanner, whole_decoder
 from appliance.engines.wire import Pool, Response
-from appliance.errors import ApplianceError, BadRequest, DeadlineExceeded, EngineFailed, EngineUnavailable, RateLimited
+from appliance.errors import (
+    ApplianceError,
+    BadRequest,
+    DeadlineExceeded,
+    EngineFailed,
+    EngineUnavailable,
+    RateLimited,
+    TooLarge,
+)
 from appliance.types import Data, End, Event, Usage
 
 _DONE = b"data: [DONE]\n\n"
@@ -27,33 +35,28 @@ class ChatEngine:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def stream(self, call: Call) -> AsyncIterator[Event]:
+    async def stream(self, call: Call) -> AsyncGenerator[Event]:
         """Events of ``call``. Closing early closes the connection, and vLLM aborts the request."""
-        try:
-            async with asyncio.timeout(call.deadline_s):
-                # a whole answer is silent until it is complete; only the deadline can tell it from a hang
-                silence_s = None if call.stream else 0.0
-                async with await self._pool.request("POST", call.path, call.body, silence_s=silence_s) as response:
-                    await raise_for_status(response)
-                    if not call.stream:
-                        yield _whole(await response.read(), call.choices)
-                        return
-                    _check_content_type(response, b"text/event-stream")
-                    async for event in _events(response, call):
-                        yield event
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"the engine did not finish within {call.deadline_s:g} s; ask for fewer tokens"
-                " or raise server.request_deadline_s"
-            ) from None
+        # a whole answer is silent until it is complete; only the deadline can tell it from a hang
+        silence_s = None if call.stream else 0.0
+        async with await self._pool.request("POST", call.path, call.body, silence_s=silence_s) as response:
+            await raise_for_status(response)
+            if not call.stream:
+                yield _whole(await response.read(), call.choices)
+                return
+            _check_content_type(response, b"text/event-stream")
+            async with aclosing(_events(response, call)) as events:
+                async for event in events:
+                    yield event
 
 
-async def _events(response: Response, call: Call) -> AsyncIterator[Event]:
+async def _events(response: Response, call: Call) -> AsyncGenerator[Event]:
     scanner = Scanner(call.choices, call.keep_usage)
     async for piece in response.pieces():
         if out := scanner.feed(piece):
             yield Data(out)
-        if scanner.done:  # the terminating chunk arrives while the outcome is being recorded
+        if scanner.done:
+            await response.settle()
             break
     usage, finish_reason = scanner.finish()
     yield End(usage, finish_reason, _DONE)
@@ -89,7 +92,11 @@ async def raise_for_status(response: Response) -> None:
 
 def _mapped(response: Response, message: str, code: str | None, param: str | None) -> ApplianceError:
     status = response.status
-    if status in (400, 413, 422):
+    if status == 413:
+        return TooLarge(message or "the engine takes no request this large", code=code, param=param)
+    if status == 504:
+        return DeadlineExceeded(message or "the engine gave up on the request", code=code)
+    if status in (400, 422):
         if "context length" in message or "max_model_len" in message:
             code = "context_length_exceeded"
         if "--enable-auto-tool-choice" in message:  # vllm's advice to whoever starts it, not to a caller

@@ -9,8 +9,8 @@ What it costs: one directory listing and a stat an engine, 4 times a second (abo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -23,11 +23,13 @@ from appliance.engines.chat import ChatEngine
 from appliance.engines.transcribe import OpenAITranscribeEngine, TranscribeEngine
 from appliance.engines.wire import Pool
 from appliance.errors import ApplianceError
-from appliance.settings import EngineSettings, Settings
+from appliance.settings import EngineSettings, Settings, SettingsError
 from appliance.types import EngineState, Task
 
 READ_EVERY_S = 0.25
 PROBE_EVERY_S = 2.0
+_LIVING = ("starting", "ready", "stopping")
+_log = logging.getLogger("appliance.engines")
 _state_decoder = msgspec.json.Decoder(EngineState)
 
 
@@ -74,7 +76,10 @@ class Registry:
     async def _read_forever(self) -> None:
         while True:
             await asyncio.sleep(READ_EVERY_S)
-            self.read_states()
+            try:
+                self.read_states()
+            except Exception:  # out of descriptors, say: this task must outlive it, or no change is ever seen again
+                _log.exception("the engines' state files could not be read; trying again")
 
     def read_states(self) -> None:
         """One round over the configured engines' state files."""
@@ -92,8 +97,10 @@ class Registry:
             self._seen.pop(name, None)
             self._drop(name)
             return
-        entry = self.entries[name]
-        if entry.state.phase == "ready" and not _alive(entry.state.supervisor_pid):
+        entry = self.entries.get(name)
+        if entry is None:  # a file that speaks of another engine
+            return
+        if entry.state.phase in _LIVING and not _alive(entry.state.supervisor_pid):
             self._put(
                 msgspec.structs.replace(entry.state, phase="failed", detail="its supervisor is gone"), salted=True
             )
@@ -122,7 +129,7 @@ class Registry:
         if state.task == "chat":
             engine = ChatEngine(pool)
         elif state.kind == "openai":
-            engine = OpenAITranscribeEngine(pool, state.models[0] if state.models else "")
+            engine = OpenAITranscribeEngine(pool)
         else:
             engine = TranscribeEngine(pool)
         return Entry(state, engine, pool, salted)
@@ -131,13 +138,12 @@ class Registry:
 
     async def _probe_forever(self, name: str, engine: EngineSettings) -> None:
         address = str(engine.url or engine.socket)
-        try:
-            pool = Pool(parse_address(address), self._networks, _authorization(engine), silence_s=5.0)
-        except (ValueError, OSError) as e:
-            self._put(self._state(name, engine, address, "failed", (), str(e)), salted=False)
-            return
+        pool = Pool(parse_address(address), self._networks, _authorization(engine), silence_s=5.0)
         while True:
-            await self._probe(name, engine, address, pool)
+            try:
+                await self._probe(name, engine, address, pool)
+            except Exception:
+                _log.exception("engine %s could not be probed; trying again", name)
             await asyncio.sleep(PROBE_EVERY_S)
 
     async def _probe(self, name: str, engine: EngineSettings, address: str, pool: Pool) -> None:
@@ -148,7 +154,10 @@ class Registry:
                     raise ApplianceError(f"GET /v1/models answered {response.status}")
             cards = msgspec.json.decode(body, type=_Models).data
         except (ApplianceError, msgspec.DecodeError, UnicodeDecodeError) as e:
-            self._put(self._state(name, engine, address, "failed", engine.models, str(e)), self._salted(name))
+            # what it served is remembered: callers get "try again" for its models, not "no such model"
+            old = self.entries.get(name)
+            models = engine.models or (old.state.models if old is not None else ())
+            self._put(self._state(name, engine, address, "failed", models, str(e)), self._salted(name))
             return
         models = engine.models or tuple(card.id for card in cards)
         context = max((card.max_model_len or 0 for card in cards), default=0)
@@ -223,9 +232,18 @@ class _Models(msgspec.Struct):
 def _authorization(engine: EngineSettings | None) -> str:
     if engine is None or engine.api_key_file is None:
         return ""
-    with contextlib.suppress(FileNotFoundError):
-        return "Bearer " + Path(engine.api_key_file).expanduser().read_text(encoding="utf-8").strip()
-    return ""
+    return "Bearer " + Path(engine.api_key_file).expanduser().read_text(encoding="utf-8").strip()
+
+
+def check_attached(settings: Settings) -> None:
+    """Addresses and key files of the engines that run elsewhere. Raises SettingsError naming the engine."""
+    for name, engine in settings.engines.items():
+        if engine.kind == "openai":
+            try:
+                parse_address(str(engine.url or engine.socket))
+                _authorization(engine)
+            except (ValueError, OSError) as e:
+                raise SettingsError(f"engines.{name}: {e}") from None
 
 
 def _alive(pid: int) -> bool:

@@ -100,15 +100,15 @@ class Scanner:
         return piece[:cut], piece[cut:]
 
     def _keep(self, event: bytes) -> bool:
-        if not event.startswith(b"data:"):
+        data = event[5:].strip() if event.startswith(b"data:") and b"\n" not in event else _data_of(event)
+        if not data:  # a comment, a keep-alive
             return True
-        data = event[5:].strip()
         if data == b"[DONE]":
             self.done = True
             return False
         try:
             chunk = _chunk_decoder.decode(data)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             raise EngineFailed("the engine sent a stream event that is not valid JSON") from None
         if chunk.error is not None:
             raise EngineFailed(f"the engine stopped with an error: {_error_text(chunk.error)}")
@@ -128,6 +128,12 @@ class Scanner:
             raise EngineFailed("the engine's stream ended without its closing event", code="stream_cut")
         usage = self._usage.usage() if self._usage is not None else Usage()
         return usage, self._finished[min(self._finished)]
+
+
+def _data_of(event: bytes) -> bytes:
+    """The data of an event with several lines, as the specification joins them."""
+    lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
+    return b"\n".join(lines).strip()
 
 
 def _error_text(error: Any) -> str:

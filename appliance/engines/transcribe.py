@@ -7,9 +7,9 @@ What it refuses to be: a decoder. Audio passes through as the bytes that were up
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from msgspec import Struct
 from appliance.engines import Call
 from appliance.engines.chat import raise_for_status
 from appliance.engines.wire import Pool, Response
-from appliance.errors import ApplianceError, DeadlineExceeded, EngineFailed
+from appliance.errors import ApplianceError, EngineFailed
 from appliance.types import Data, End, Event, Usage
 
 
@@ -46,57 +46,42 @@ class TranscribeEngine:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def stream(self, call: Call) -> AsyncIterator[Event]:
+    async def stream(self, call: Call) -> AsyncGenerator[Event]:
         """Events of ``call``; ``call.body`` is the uploaded file, ``call.header`` the host's parameters."""
         header = f"x-appliance-params: {call.header}\r\n"
-        try:
-            async with asyncio.timeout(call.deadline_s):
-                silence_s = None if call.stream else 0.0
-                async with await self._pool.request(
-                    "POST", "/v1/transcribe", call.body, "application/octet-stream", header, silence_s
-                ) as response:
-                    await raise_for_status(response)
-                    if not call.stream:
-                        yield _end(await response.read())
-                        return
-                    async for event in _lines(response):
-                        yield event
-        except TimeoutError:
-            raise _late(call.deadline_s) from None
+        silence_s = None if call.stream else 0.0
+        async with await self._pool.request(
+            "POST", call.path, call.body, "application/octet-stream", header, silence_s
+        ) as response:
+            await raise_for_status(response)
+            if not call.stream:
+                yield _end(await response.read())
+                return
+            async with aclosing(_lines(response)) as events:
+                async for event in events:
+                    yield event
 
 
 class OpenAITranscribeEngine:
     """Another server's ``/v1/audio/transcriptions``; it answers whole, so a stream is one piece."""
 
-    def __init__(self, pool: Pool, model: str) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._model = model
 
-    async def stream(self, call: Call) -> AsyncIterator[Event]:
+    async def stream(self, call: Call) -> AsyncGenerator[Event]:
         """Events of ``call``, translated to and from OpenAI's multipart form and ``verbose_json``."""
         params = msgspec.json.decode(call.header.encode())
         boundary = secrets.token_hex(16)
-        body = _multipart(boundary, _form_fields(params, self._model), call.body)
+        body = _multipart(boundary, _form_fields(params, call.model), call.body)
         content_type = f"multipart/form-data; boundary={boundary}"
-        try:
-            async with asyncio.timeout(call.deadline_s):
-                path = "/v1/audio/transcriptions"
-                async with await self._pool.request("POST", path, body, content_type, silence_s=0.0) as response:
-                    await raise_for_status(response)
-                    result = _from_verbose(await response.read())
-        except TimeoutError:
-            raise _late(call.deadline_s) from None
+        path = "/v1/audio/transcriptions"
+        async with await self._pool.request("POST", path, body, content_type, silence_s=0.0) as response:
+            await raise_for_status(response)
+            result = _from_verbose(await response.read())
         end = _end(result)
         if call.stream:
             yield Data(_result_decoder.decode(result).text.encode())
         yield end
-
-
-def _late(deadline_s: float) -> DeadlineExceeded:
-    return DeadlineExceeded(
-        f"the engine did not finish within {deadline_s:g} s; send a shorter recording"
-        " or raise server.request_deadline_s"
-    )
 
 
 def _end(result: bytes) -> End:
@@ -107,7 +92,7 @@ def _end(result: bytes) -> End:
     return End(Usage(audio_s=decoded.duration_s), "stop", result)
 
 
-async def _lines(response: Response) -> AsyncIterator[Event]:
+async def _lines(response: Response) -> AsyncGenerator[Event]:
     tail = b""
     async for piece in response.pieces():
         *lines, tail = (tail + piece).split(b"\n")
@@ -132,20 +117,20 @@ def _decode_line(raw: bytes) -> _Line:
         raise EngineFailed("the speech engine sent a line that is not valid JSON") from None
 
 
-def _form_fields(params: dict[str, Any], model: str) -> dict[str, str]:
-    fields = {"model": model, "response_format": "verbose_json", "timestamp_granularities[]": "segment"}
+def _form_fields(params: dict[str, Any], model: str) -> list[tuple[str, str]]:
+    fields = [("model", model), ("response_format", "verbose_json"), ("timestamp_granularities[]", "segment")]
     if params.get("word_timestamps"):
-        fields["timestamp_granularities[]"] = "word"
+        fields.append(("timestamp_granularities[]", "word"))
     for name in ("language", "prompt", "temperature"):
         if params.get(name) is not None:
-            fields[name] = str(params[name])
+            fields.append((name, str(params[name])))
     return fields
 
 
-def _multipart(boundary: str, fields: dict[str, str], audio: bytes) -> bytes:
+def _multipart(boundary: str, fields: list[tuple[str, str]], audio: bytes) -> bytes:
     parts = [
         f'--{boundary}\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        for name, value in fields.items()
+        for name, value in fields
     ]
     head = f'--{boundary}\r\ncontent-disposition: form-data; name="file"; filename="audio"\r\n\r\n'.encode()
     return b"".join([*parts, head, audio, f"\r\n--{boundary}--\r\n".encode()])
@@ -160,7 +145,11 @@ def _from_verbose(body: bytes) -> bytes:
                 "language_probability": None,
                 "duration_s": float(answer.get("duration") or 0.0),
                 "text": str(answer["text"]),
-                "segments": answer.get("segments") or [],
+                # vllm leaves null what it does not measure; absent, our renderer's own defaults apply
+                "segments": [
+                    {name: value for name, value in segment.items() if value is not None}
+                    for segment in answer.get("segments") or []
+                ],
                 "words": answer.get("words"),
             }
         )

@@ -25,6 +25,7 @@ CONNECT_TIMEOUT_S = 5.0
 _PAUSE_AT_BYTES = 1024 * 1024
 _MAX_WHOLE_BYTES = 64 * 1024 * 1024
 _MAX_IDLE = 256
+_SETTLE_S = 0.02
 
 
 class StaleConnection(Exception):
@@ -227,6 +228,18 @@ class Response:
         """The body in the pieces it was read in."""
         while (piece := await self._connection.piece()) is not None:
             yield piece
+
+    async def settle(self) -> None:
+        """Give the end of the body a moment to arrive, so that the connection can be kept.
+
+        Servers write the terminating chunk apart from the last event; a connection given back before it came
+        could only be closed.
+        """
+        connection = self._connection
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_S):
+                while not connection.complete and connection.error is None:
+                    await connection.wait()
 
     async def read(self) -> bytes:
         """The whole body, bounded at 64 MiB. Raises EngineFailed when it breaks off or is larger."""

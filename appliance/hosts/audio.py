@@ -2,7 +2,8 @@
 
 What it is: a small pool of ``audio_worker`` processes. ``decode`` hands a file's bytes to a free one and gets
 16 kHz mono int16 back. A worker that hangs, crashes, outgrows its limits or loses its caller is killed and
-replaced; the file that caused it is answered ``no_audio``, all other requests go on.
+replaced; all other requests go on. The file that crashed it is answered ``no_audio``, one that ran out of time
+``overloaded``: on a busy machine that says nothing about the file.
 What it refuses to be: a fetcher. Bytes in, samples out; no path, no URL.
 Cost: see ``audio_worker``; samples cross a pipe once (32 kB a second of audio).
 """
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.errors import BadRequest, EngineUnavailable, TooLarge
-from appliance.hosts.audio_wire import FRAME, JOB, RATE
+from appliance.hosts.audio_wire import FRAME, JOB, LIFETIME_CPU_S, RATE, SPENT
 
 Samples = NDArray[np.int16]
 _log = logging.getLogger(__name__)
@@ -31,13 +32,20 @@ _NO_AUDIO = (
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """``timeout_s`` wall clock and CPU for one file; ``max_audio_s`` the longest audio taken;
-    ``jobs_per_worker`` after which a process is replaced, whatever it may have leaked.
+    """``timeout_s`` and ``timeout_s_per_mb`` wall clock and CPU for one file; ``max_audio_s`` the longest audio taken;
+    ``jobs_per_worker`` and ``cpu_s_per_worker`` after which a process is replaced, whatever it may have leaked.
     """
 
+    # 3 h of opus in 25 MB take 18 s of CPU: room for a core shared with a dozen others.
     timeout_s: float = 60.0
+    timeout_s_per_mb: float = 10.0
     max_audio_s: int = 4 * 3600
     jobs_per_worker: int = 500
+    cpu_s_per_worker: float = LIFETIME_CPU_S / 2
+
+    def time_s(self, size: int) -> float:
+        """For a file of ``size`` bytes; never more than a worker that is kept has left of its lifetime."""
+        return min(self.timeout_s + self.timeout_s_per_mb * size / 1e6, LIFETIME_CPU_S - self.cpu_s_per_worker)
 
 
 class WorkerDied(Exception):
@@ -45,11 +53,12 @@ class WorkerDied(Exception):
 
 
 class _Worker:
-    """One process; ``jobs`` counts what it was given."""
+    """One process; ``jobs`` counts what it was given, ``cpu_s`` what it spent by its last answer."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self.jobs = 0
+        self.cpu_s = 0.0
 
     @classmethod
     async def spawn(cls) -> _Worker:
@@ -78,6 +87,10 @@ class _Worker:
     def alive(self) -> bool:
         return self._process.returncode is None
 
+    def worn(self, limits: DecodeLimits) -> bool:
+        """It has had its share of jobs or of CPU."""
+        return self.jobs >= limits.jobs_per_worker or self.cpu_s >= limits.cpu_s_per_worker
+
     async def decode(self, data: bytes, limits: DecodeLimits) -> bytearray:
         """The samples as bytes. Raises BadRequest, TooLarge or WorkerDied."""
         self.jobs += 1
@@ -88,7 +101,9 @@ class _Worker:
                 kind, body = await self._frame()
                 if kind == b"d":
                     pcm += body
-                elif kind == b"o":
+                    continue
+                (self.cpu_s,) = SPENT.unpack(body)
+                if kind == b"o":
                     return pcm
                 elif kind == b"l":
                     raise TooLarge(
@@ -105,7 +120,7 @@ class _Worker:
     async def _write(self, data: bytes, limits: DecodeLimits) -> None:
         stdin = self._process.stdin
         assert stdin is not None
-        stdin.write(JOB.pack(len(data), limits.timeout_s, limits.max_audio_s))
+        stdin.write(JOB.pack(len(data), limits.time_s(len(data)), limits.max_audio_s))
         stdin.write(data)
         await stdin.drain()
 
@@ -132,6 +147,10 @@ class _Worker:
 def no_audio() -> BadRequest:
     """What a caller hears whose file holds nothing to hear."""
     return BadRequest(_NO_AUDIO, code="no_audio", param="file")
+
+
+def _stopping() -> EngineUnavailable:
+    return EngineUnavailable("the engine is stopping; try again when it is back")
 
 
 class AudioDecoder:
@@ -163,27 +182,42 @@ class AudioDecoder:
     async def decode(self, data: bytes) -> Samples:
         """Samples of the first audio stream in ``data``, 16 kHz mono.
 
-        Raises BadRequest ``no_audio``, TooLarge ``audio_too_long``, EngineUnavailable while closing.
+        Raises BadRequest ``no_audio``, TooLarge ``audio_too_long``, EngineUnavailable ``overloaded`` when time ran out
+        and EngineUnavailable while closing.
         """
         if not data:
             raise no_audio()
         if self._closing:
-            raise EngineUnavailable("the engine is stopping; try again when it is back")
+            raise _stopping()
         worker = await self._idle.get()
+        time_s = self._limits.time_s(len(data))
         try:
+            if self._closing:  # while this file waited
+                raise _stopping()
             # An idle worker may have been killed from outside; that is not this file's fault.
             if worker is None or not worker.alive:
                 worker = await self._replace(worker)
-            async with asyncio.timeout(self._limits.timeout_s):
+            async with asyncio.timeout(time_s):
                 pcm = await worker.decode(data, self._limits)
         except (BadRequest, TooLarge):
             worker = self._kept(worker)
             raise
-        except (WorkerDied, TimeoutError):
-            _log.warning("an audio worker died or hung on a file of %d bytes; replaced", len(data))
+        except WorkerDied:
             self._discard(worker)
             worker = None
+            if self._closing:
+                raise _stopping() from None
+            _log.warning("an audio worker died on a file of %d bytes; replaced", len(data))
             raise no_audio() from None
+        except TimeoutError:
+            _log.warning("an audio worker was not done with %d bytes in %.1f s; replaced", len(data), time_s)
+            self._discard(worker)
+            worker = None
+            raise EngineUnavailable(
+                f"the upload was not decoded within {time_s:.0f} s; split the recording or try again",
+                code="overloaded",
+                headers={"retry-after": "5"},
+            ) from None
         except BaseException:
             self._discard(worker)
             worker = None
@@ -204,11 +238,15 @@ class AudioDecoder:
     async def _spawn(self) -> _Worker:
         worker = await _Worker.spawn()
         self._all.add(worker)
+        if self._closing:  # while it came up; close() did not see it
+            self._discard(worker)
+            await worker.gone()
+            raise _stopping()
         return worker
 
     def _kept(self, worker: _Worker | None) -> _Worker | None:
         """The worker to put back: itself, or None, which the next caller replaces."""
-        if worker is not None and worker.alive and worker.jobs < self._limits.jobs_per_worker:
+        if worker is not None and worker.alive and not worker.worn(self._limits):
             return worker
         self._discard(worker)
         return None

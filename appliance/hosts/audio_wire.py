@@ -2,7 +2,7 @@
 
 Job: ``JOB`` = length of the file, CPU seconds allowed, most seconds of audio; then the file.
 Answer: frames of ``FRAME`` = kind, length; then the bytes. ``d`` samples (repeated), then one of
-``o`` done, ``l`` longer than allowed, ``n`` nothing decodable.
+``o`` done, ``l`` longer than allowed, ``n`` nothing decodable; these hold ``SPENT`` = the process's CPU seconds so far.
 """
 
 from __future__ import annotations
@@ -12,3 +12,6 @@ import struct
 RATE = 16000
 JOB = struct.Struct(">QdI")
 FRAME = struct.Struct(">cI")
+SPENT = struct.Struct(">d")
+LIFETIME_CPU_S = 3600
+"""At which the kernel kills a worker. Its owner replaces it while a whole file's CPU is still left."""

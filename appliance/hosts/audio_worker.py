@@ -22,10 +22,9 @@ import av
 import av.audio.resampler
 import av.error
 
-from appliance.hosts.audio_wire import FRAME, JOB, RATE
+from appliance.hosts.audio_wire import FRAME, JOB, LIFETIME_CPU_S, RATE, SPENT
 
 MEMORY_BYTES = 1536 * 1024 * 1024
-LIFETIME_CPU_S = 3600
 # Containers people upload. Left out on purpose: hls, concat, dash, image2 and all else that names other files.
 DEMUXERS = "wav,w64,mp3,mov,ogg,matroska,flac,aac,amr,aiff,au,caf,asf,3gp,g722"
 # Samples are passed on as they come, so that an hour of audio never lies in this process.
@@ -47,9 +46,13 @@ def tie_hands() -> None:
 
 def allow_cpu(seconds: float) -> None:
     """From now, ``seconds`` more of CPU; then the kernel kills this process."""
+    resource.setrlimit(resource.RLIMIT_CPU, (min(LIFETIME_CPU_S, int(cpu_spent() + seconds) + 1), LIFETIME_CPU_S))
+
+
+def cpu_spent() -> float:
+    """CPU seconds of this process since it began."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    spent = usage.ru_utime + usage.ru_stime
-    resource.setrlimit(resource.RLIMIT_CPU, (min(LIFETIME_CPU_S, int(spent + seconds) + 1), LIFETIME_CPU_S))
+    return usage.ru_utime + usage.ru_stime
 
 
 def samples(data: bytes) -> Iterator[bytes]:
@@ -79,6 +82,11 @@ def send(out: BinaryIO, kind: bytes, body: bytes = b"") -> None:
     out.flush()
 
 
+def close(out: BinaryIO, kind: bytes) -> None:
+    """The last frame of an answer."""
+    send(out, kind, SPENT.pack(cpu_spent()))
+
+
 def answer(data: bytes, most_s: int, out: BinaryIO) -> None:
     """Decode one file and send all frames of its answer."""
     buffered, total = bytearray(), 0
@@ -92,15 +100,15 @@ def answer(data: bytes, most_s: int, out: BinaryIO) -> None:
                 send(out, b"d", bytes(buffered))
                 buffered.clear()
     except TooLong:
-        send(out, b"l")
+        close(out, b"l")
         return
-    except (av.error.FFmpegError, ValueError, OSError, MemoryError) as e:
+    except (av.error.FFmpegError, ValueError, OSError, MemoryError):
         if total == 0:
-            send(out, b"n", type(e).__name__.encode())
+            close(out, b"n")
             return
         # A file that ends early still holds what was said until then.
     send(out, b"d", bytes(buffered))
-    send(out, b"o" if total else b"n")
+    close(out, b"o" if total else b"n")
 
 
 def read_exactly(source: BinaryIO, count: int) -> bytes:
@@ -127,7 +135,7 @@ def main() -> None:
     rehearse()
     tie_hands()
     source, out = sys.stdin.buffer, sys.stdout.buffer
-    send(out, b"o")  # ready
+    close(out, b"o")  # ready
     while len(header := read_exactly(source, JOB.size)) == JOB.size:
         length, cpu_s, most_s = JOB.unpack(header)
         data = read_exactly(source, length)

@@ -127,7 +127,7 @@ class Transcriber:
                 written.add(one.segments)
         self._metrics.audio.inc(upload.duration_s)
         return Result(
-            language=language or "",
+            language=language,
             language_probability=heard[0].language_probability if heard else float(language is not None),
             duration_s=round(upload.duration_s, 3),
             text=written.text,

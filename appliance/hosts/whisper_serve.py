@@ -35,6 +35,8 @@ from appliance.hosts.whisper_text import Decode
 from appliance.hosts.whisper_windows import BUCKETS_S
 
 _NEEDED = ("model.bin", "config.json", "tokenizer.json")
+MODEL_MISSING = 66
+"""Exit code that tells the supervisor not to start this again; a test holds it to ``supervisor.exits``."""
 
 
 @dataclass(frozen=True)
@@ -107,17 +109,24 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--threads", type=int, default=0, help="CPU threads in all; 0 = every core this process may use")
     p.add_argument("--max-batch", type=int, default=0, help="windows in one batch; default 8 on cpu, 32 on cuda")
     p.add_argument("--max-wait-ms", type=float, default=15.0, help="how long a window waits for company")
+    p.add_argument("--max-audio-bytes", type=int, default=AppLimits.max_body_bytes, help="largest upload")
     p.add_argument("--max-audio-s", type=int, default=4 * 3600, help="longest upload")
     p.add_argument("--max-queued-audio-s", type=float, default=4 * 3600.0, help="audio held before refusing more")
     p.add_argument("--drain-s", type=float, default=20.0, help="how long running requests may finish after SIGTERM")
     return p
 
 
+def bounds(args: argparse.Namespace) -> AppLimits:
+    """What the command line says of sizes."""
+    return AppLimits(max_body_bytes=args.max_audio_bytes, max_held_audio_s=args.max_queued_audio_s)
+
+
 def load(args: argparse.Namespace) -> tuple[Speech, Shape]:
     """The model of ``args``, having decoded once; exits with one sentence when it cannot."""
     missing = [name for name in _NEEDED if not (args.model_dir / name).is_file()]
     if missing:
-        sys.exit(f"{args.model_dir} has no {', '.join(missing)}; prepare the model with: appliance models pull")
+        print(f"{args.model_dir} has no {', '.join(missing)}; run `make models`", file=sys.stderr)
+        sys.exit(MODEL_MISSING)
     import ctranslate2
 
     device = args.device
@@ -130,7 +139,7 @@ def load(args: argparse.Namespace) -> tuple[Speech, Shape]:
         )
         rehearse(speech)
     except (RuntimeError, ValueError, OSError) as e:
-        sys.exit(f"the model in {args.model_dir} does not load or decode ({e}); pull it again or try --device cpu")
+        sys.exit(f"the model in {args.model_dir} does not load or decode ({e}); run `make models` or try --device cpu")
     return speech, how
 
 
@@ -148,14 +157,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     speech, how = load(args)
-    limits = AppLimits(max_held_audio_s=args.max_queued_audio_s)
     host = build(
         speech,
         how,
         model=args.model_name,
         max_wait_s=args.max_wait_ms / 1000,
         max_audio_s=args.max_audio_s,
-        limits=limits,
+        limits=bounds(args),
     )
     config = uvicorn.Config(
         create_app(host),

@@ -49,9 +49,12 @@ class Segment(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """A whole transcript. ``text`` is the segments' text joined; ``words`` None unless asked for."""
+    """A whole transcript. ``text`` is the segments' text joined; ``words`` None unless asked for.
 
-    language: str
+    ``language`` None: none was given, and there was no speech to detect it from.
+    """
+
+    language: str | None
     language_probability: float
     duration_s: float
     text: str

@@ -45,6 +45,8 @@ def classify(wait_status: int, was_ready: bool) -> tuple[Exit, str]:
     code = os.waitstatus_to_exitcode(wait_status)
     if code == _ARGPARSE_REFUSED and not was_ready:
         return Exit.BAD_ARGUMENTS, "refused its arguments"
+    if code == Exit.MODEL_MISSING and not was_ready:  # our own hosts say so
+        return Exit.MODEL_MISSING, "found no model where it should be"
     return Exit.CRASHED, f"exited with code {code}"
 
 

@@ -23,6 +23,7 @@ def whisper_command(settings: Settings, name: str, model_dir: Path, environ: Map
         *("--socket", str(settings.engine_socket(name))),
         *("--model-dir", str(model_dir)),
         *("--model-name", str(engine.model)),
+        *("--max-audio-bytes", str(settings.server.max_audio_bytes)),
     ]
     if engine.threads:
         arguments += ["--threads", str(engine.threads)]

@@ -42,7 +42,12 @@ def test_the_gateway_alone_starts_on_an_empty_home(home: Path) -> None:
         wait_until(lambda: _answers(base, gateway), 30, "the gateway answers")
         ready = httpx.get(f"{base}/health/ready", timeout=5)
         assert ready.status_code == 503
+        assert all("detail" not in engine for engine in ready.json()["engines"].values())
+        key = {"authorization": f"Bearer {(home / 'admin.key').read_text().strip()}"}
+        ready = httpx.get(f"{base}/health/ready", headers=key, timeout=5)
         assert all(engine["detail"] for engine in ready.json()["engines"].values())
+        assert httpx.get(f"{base}/metrics", timeout=5).status_code == 401
+        assert "appliance_requests_total" in httpx.get(f"{base}/metrics", headers=key, timeout=5).text
         assert stat.S_IMODE((home / "run").stat().st_mode) == 0o700
         assert stat.S_IMODE((home / "admin.key").stat().st_mode) == 0o600
         assert stat.S_IMODE((home / "run" / "control.sock").stat().st_mode) == 0o600

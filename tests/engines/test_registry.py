@@ -13,8 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from appliance.engines.registry import Registry
-from appliance.settings import EngineSettings, Settings
+from appliance.engines.address import Address
+from appliance.engines.registry import Registry, check_attached
+from appliance.engines.wire import Pool
+from appliance.settings import EngineSettings, Settings, SettingsError
 from appliance.types import EngineState
 
 
@@ -66,6 +68,20 @@ async def test_ready_with_a_dead_supervisor_is_failed(settings: Settings) -> Non
     assert registry.entries["chat"].state.phase == "failed"
 
 
+async def test_starting_with_a_dead_supervisor_is_failed_too(settings: Settings) -> None:
+    write(settings, state(phase="starting", supervisor_pid=dead_pid()))
+    registry = Registry(settings, lambda: 0.0)
+    registry.read_states()
+    assert registry.entries["chat"].state.phase == "failed"
+
+
+async def test_a_file_that_speaks_of_another_engine_is_no_engine(settings: Settings) -> None:
+    (settings.run / "chat.json").write_bytes(msgspec.json.encode(state(name="other")))
+    registry = Registry(settings, lambda: 0.0)
+    registry.read_states()
+    assert "chat" not in registry.entries
+
+
 async def test_a_half_written_file_is_no_engine(settings: Settings) -> None:
     (settings.run / "chat.json").write_text('{"name": "ch')
     registry = Registry(settings, lambda: 0.0)
@@ -105,3 +121,32 @@ async def test_an_engine_elsewhere_that_is_gone_says_why(tmp_path: Path) -> None
     await registry.close()
     assert entry.state.phase == "failed"
     assert "not reachable" in entry.state.detail
+
+
+async def test_models_of_an_engine_elsewhere_are_remembered_while_it_is_down(server: Any, tmp_path: Path) -> None:
+    card = {"id": "big", "owned_by": "vllm"}
+    await server.answer("200 OK", "application/json", json.dumps({"data": [card]}).encode())
+    engine = EngineSettings(kind="openai", socket=server.address())
+    registry = Registry(Settings(home=tmp_path, run=tmp_path, engines={"box2": engine}), lambda: 0.0)
+    pool = Pool(Address(socket_path=server.address()))
+    await registry._probe("box2", engine, server.address(), pool)
+    assert registry.entries["box2"].state.phase == "ready"
+    gone = Pool(Address(socket_path=server.address() + "-gone"))
+    await registry._probe("box2", engine, server.address(), gone)
+    assert (registry.entries["box2"].state.phase, registry.task_of("big")) == ("failed", "chat")
+    pool.close()
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        (EngineSettings(kind="openai", url="10.0.0.7:8000"), "not an engine address"),
+        (EngineSettings(kind="openai", url="http://127.0.0.1:1", api_key_file="/nonexistent/key"), "/nonexistent/key"),
+    ],
+)
+def test_an_attached_engine_that_cannot_work_is_named_at_start(
+    tmp_path: Path, engine: EngineSettings, expected: str
+) -> None:
+    with pytest.raises(SettingsError, match=r"engines\.box2") as caught:
+        check_attached(Settings(home=tmp_path, run=tmp_path, engines={"box2": engine}))
+    assert expected in str(caught.value)

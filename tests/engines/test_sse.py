@@ -104,3 +104,15 @@ def test_crlf_line_ends_and_comments_are_understood() -> None:
     out = scanner.feed(raw.replace(b"\n", b"\r\n"))
     assert out == b": ping\n\n" + b"".join(ANSWER)
     assert scanner.finish()[1] == "stop"
+
+
+def test_an_event_with_a_name_is_read_too() -> None:
+    scanner = Scanner(choices=1, keep_usage=False)
+    with pytest.raises(EngineFailed, match="out of memory"):
+        scanner.feed(b'event: error\ndata: {"error": {"message": "out of memory"}}\n\n')
+
+
+def test_bytes_that_are_not_text_are_an_error() -> None:
+    scanner = Scanner(choices=1, keep_usage=False)
+    with pytest.raises(EngineFailed, match="not valid JSON"):
+        scanner.feed(b'data: {"choices":[{"finish_reason":"\xff"}]}\n\n')

@@ -29,7 +29,7 @@ def pool_of(server: Any) -> Pool:
 
 
 def call(stream: bool = False, **params: object) -> Call:
-    return Call("/v1/transcribe", b"RIFFaudio", stream, 5.0, header=json.dumps(params))
+    return Call("/v1/transcribe", "whisper-large", b"RIFFaudio", stream, header=json.dumps(params))
 
 
 async def test_the_file_goes_as_it_came_and_the_parameters_beside_it(server: Any) -> None:
@@ -72,23 +72,27 @@ async def test_a_stream_that_does_not_end_in_a_result_is_an_error(
 
 
 async def test_another_server_gets_a_multipart_form(server: Any) -> None:
-    answer = {"task": "transcribe", "language": "english", "duration": 2.5, "text": "hello", "segments": []}
+    segment = {"id": 0, "text": "hello", "start": 0.0, "end": 2.5, "no_speech_prob": None}
+    answer = {"task": "transcribe", "language": "english", "duration": 2.5, "text": "hello", "segments": [segment]}
     requests = await server.answer("200 OK", "application/json", json.dumps(answer).encode())
-    engine = OpenAITranscribeEngine(pool_of(server), "whisper-large")
+    engine = OpenAITranscribeEngine(pool_of(server))
     data, end = [e async for e in engine.stream(call(stream=True, language="hi", prompt=None, word_timestamps=True))]
     assert data == Data(b"hello")
     assert isinstance(end, End)
     assert end.usage.audio_s == 2.5
+    # what the other server left null must not reach a renderer that wants numbers
+    assert "no_speech_prob" not in json.loads(end.body)["segments"][0]
     head, _, body = requests[0].partition(b"\r\n\r\n")
     boundary = head.split(b"boundary=")[1].split(b"\r\n")[0]
-    fields = {
-        part.split(b'name="')[1].split(b'"')[0]: part.split(b"\r\n\r\n", 1)[1].removesuffix(b"\r\n")
+    fields = [
+        (part.split(b'name="')[1].split(b'"')[0], part.split(b"\r\n\r\n", 1)[1].removesuffix(b"\r\n"))
         for part in body.split(b"--" + boundary)[1:-1]
-    }
-    assert fields == {
-        b"model": b"whisper-large",
-        b"response_format": b"verbose_json",
-        b"timestamp_granularities[]": b"word",
-        b"language": b"hi",
-        b"file": b"RIFFaudio",
-    }
+    ]
+    assert fields == [
+        (b"model", b"whisper-large"),
+        (b"response_format", b"verbose_json"),
+        (b"timestamp_granularities[]", b"segment"),
+        (b"timestamp_granularities[]", b"word"),
+        (b"language", b"hi"),
+        (b"file", b"RIFFaudio"),
+    ]

@@ -20,6 +20,7 @@ from support import alive, wait_until
 
 from appliance.errors import BadRequest, EngineUnavailable, TooLarge
 from appliance.hosts.audio import RATE, AudioDecoder, DecodeLimits
+from appliance.hosts.audio_wire import LIFETIME_CPU_S
 
 SECONDS = 1.5
 
@@ -195,11 +196,30 @@ async def test_a_worker_that_hangs_is_killed_at_the_timeout():
     await decoder.start()
     (pid,) = decoder.pids
     os.kill(pid, signal.SIGSTOP)
-    with pytest.raises(BadRequest) as refused:
+    with pytest.raises(EngineUnavailable, match="split the recording") as refused:
         await decoder.decode(wav(seconds=0.1))
-    assert refused.value.code == "no_audio"
+    assert (refused.value.status, refused.value.code) == (503, "overloaded")
     wait_until(lambda: not alive(pid), 5, "the stuck worker is gone")
     await decoder.close()
+
+
+async def test_a_larger_file_gets_more_time():
+    """With no time but what its size gives it, the file passes; with none at all it does not."""
+    for per_mb, passes in ((10_000.0, True), (0.0, False)):
+        decoder = AudioDecoder(workers=1, limits=DecodeLimits(timeout_s=0.0, timeout_s_per_mb=per_mb))
+        await decoder.start()
+        if passes:
+            assert len(await decoder.decode(wav(seconds=1))) == RATE
+        else:
+            with pytest.raises(EngineUnavailable):
+                await decoder.decode(wav(seconds=1))
+        await decoder.close()
+
+
+def test_the_largest_upload_has_minutes_and_no_file_more_than_a_kept_worker_has_left():
+    limits = DecodeLimits()
+    assert limits.time_s(25 * 1024 * 1024) > 300
+    assert limits.time_s(10**12) + limits.cpu_s_per_worker == LIFETIME_CPU_S
 
 
 async def test_a_worker_killed_while_idle_is_replaced_unnoticed():
@@ -237,6 +257,46 @@ async def test_workers_are_replaced_after_their_share_of_jobs():
     await decoder.decode(wav(seconds=0.1))
     assert not decoder.pids & first
     await decoder.close()
+
+
+@pytest.mark.parametrize("file", [wav(seconds=1), b"no audio"], ids=["decoded", "refused"])
+@pytest.mark.parametrize(("share", "stays"), [(0.001, False), (1000.0, True)])
+async def test_a_worker_stays_only_while_it_has_cpu_left_however_its_job_ended(file: bytes, share: float, stays: bool):
+    decoder = AudioDecoder(workers=1, limits=DecodeLimits(cpu_s_per_worker=share))
+    await decoder.start()
+    before = decoder.pids
+    await asyncio.gather(decoder.decode(file), return_exceptions=True)
+    assert (decoder.pids == before) is stays
+    assert len(await decoder.decode(wav(seconds=1))) == RATE
+    await decoder.close()
+
+
+async def test_files_that_are_decoded_or_wait_at_close_hear_that_the_engine_stops():
+    decoder = AudioDecoder(workers=1)
+    await decoder.start()
+    (pid,) = decoder.pids
+    os.kill(pid, signal.SIGSTOP)
+    files = [asyncio.ensure_future(decoder.decode(wav())) for _ in range(3)]
+    await asyncio.sleep(0)
+    await decoder.close()
+    for result in await asyncio.gather(*files, return_exceptions=True):
+        assert isinstance(result, EngineUnavailable)
+        assert (result.code, "stopping" in result.message) == ("engine_unavailable", True)
+    assert not decoder.pids
+
+
+async def test_a_worker_that_comes_up_during_close_is_not_kept():
+    decoder = AudioDecoder(workers=1)
+    await decoder.start()
+    (pid,) = decoder.pids
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.to_thread(wait_until, lambda: not decoder.pids, 5, "the loop has noticed the death")
+    file = asyncio.ensure_future(decoder.decode(wav()))
+    await asyncio.sleep(0)
+    await decoder.close()
+    with pytest.raises(EngineUnavailable, match="stopping"):
+        await file
+    assert not decoder.pids
 
 
 async def test_close_leaves_no_process_and_refuses_further_files():

@@ -160,7 +160,8 @@ async def test_a_streamed_silence_is_one_line(speech: StandIn):
     async with running(speech) as host:
         answer = await host.post(wav(sound((2.0, False))), stream=True)
     (line,) = answer.text.splitlines()
-    assert json.loads(line)["result"]["text"] == ""
+    result = json.loads(line)["result"]
+    assert (result["text"], result["language"]) == ("", None)
 
 
 async def test_a_stream_that_breaks_ends_in_an_error_line(speech: StandIn):

@@ -44,6 +44,13 @@ async def test_silence_is_an_empty_text_and_the_model_is_not_asked():
     assert speech.windows == []
 
 
+async def test_silence_has_the_language_that_was_given_and_no_other():
+    given, _ = await hear(StandIn(), sound((2.0, False)), Params(language="hi"))
+    assert (given.language, given.language_probability) == ("hi", 1.0)
+    unknown, _ = await hear(StandIn(), sound((2.0, False)), Params())
+    assert (unknown.language, unknown.language_probability) == (None, 0.0)
+
+
 async def test_what_the_model_calls_silence_is_left_out():
     speech = StandIn(lambda w: decode(w, spoken(" you", 0, 1), avg_logprob=-1.4, no_speech_prob=0.9))
     result, _ = await hear(speech, sound((2.0, True)))

@@ -212,7 +212,7 @@ def test_a_directory_without_a_model_is_one_sentence(tmp_path: Path, clean_envir
     done = subprocess.run(
         [*command, "--model-dir", str(tmp_path)], env=clean_environ, capture_output=True, text=True, cwd=tmp_path
     )
-    assert done.returncode == 1
+    assert done.returncode == 66
     assert "has no model.bin" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -45,3 +45,8 @@ def test_last_error_of_argparse_and_of_nothing(tmp_path: Path) -> None:
     assert last_error(log) == ""
     log.write_text("usage: x\nx.py: error: unrecognized arguments: --no\n")
     assert last_error(log) == "x.py: error: unrecognized arguments: --no"
+
+
+def test_a_host_that_finds_no_model_is_not_started_again() -> None:
+    assert classify(66 << 8, was_ready=False)[0] is Exit.MODEL_MISSING
+    assert classify(66 << 8, was_ready=True)[0] is Exit.CRASHED
