@@ -17,9 +17,9 @@ from typing import NamedTuple
 class Use(StrEnum):
     """What happens to a parameter.
 
-    ``FORWARDED``: the engine gets it. ``MAPPED``: the appliance reads or renames it, the engine does not get it as it came. ``IGNORED``: a hint
-    that cannot change what an answer says, checked and dropped. ``REFUSED``: 400 with the reason, except for
-    ``null``, which every parameter takes as "not given".
+    ``FORWARDED``: the engine gets it. ``MAPPED``: the appliance reads or renames it, and the engine does not get it
+    as it came. ``IGNORED``: a hint that cannot change what an answer says, checked and dropped. ``REFUSED``: 400
+    with the reason, except for ``null``, which every parameter takes as "not given".
     """
 
     FORWARDED = "forwarded"
