@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from appliance.errors import ApplianceError
 from appliance.ledger import KeyStore
 
 _LINE_LIMIT_BYTES = 64 * 1024
+_KEY_SEEN_WITHIN_S = 1.0
 _log = logging.getLogger("appliance.control")
 
 
@@ -97,6 +99,10 @@ class ControlServer:
     def _keys_create(self, message: dict[str, Any]) -> dict[str, Any]:
         with contextlib.closing(self._store()) as store:
             key, secret = store.create(str(message["name"]), message.get("role", "client"))
+        # the ledger's thread looks for new keys a few times a second; whoever reads the secret may use it at once
+        give_up = time.monotonic() + _KEY_SEEN_WITHIN_S
+        while self._service.ledger.authenticate(secret) is None and time.monotonic() < give_up:
+            time.sleep(0.01)
         return {"id": key.id, "name": key.name, "role": key.role, "secret": secret}
 
     def _keys_list(self, _: dict[str, Any]) -> dict[str, Any]:

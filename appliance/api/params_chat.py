@@ -140,7 +140,7 @@ def _check_grammar(fields: ChatFields) -> None:
     if fields.tools is not None and len(msgspec.json.encode(fields.tools)) > MAX_TOOLS_BYTES:
         raise invalid("tools", f"are larger than {MAX_TOOLS_BYTES // 1024} kB together; send fewer or shorten them")
     if isinstance(fields.response_format, JsonSchemaFormat):
-        budget.spend(fields.response_format.json_schema.schema, "response_format.json_schema.schema")
+        budget.spend(fields.response_format.json_schema.schema, "response_format.json_schema.schema", exact=True)
 
 
 def _check_template_kwargs(kwargs: dict[str, Any]) -> None:

@@ -47,8 +47,13 @@ class SchemaBudget:
         self._work = 0
         self._counted: set[tuple[object, ...]] = set()
 
-    def spend(self, schema: dict[str, Any], param: str) -> None:
-        """Count ``schema``, found at ``param``. Raises BadRequest when a bound is passed."""
+    def spend(self, schema: dict[str, Any], param: str, *, exact: bool = False) -> None:
+        """Count ``schema``, found at ``param``. Raises BadRequest when a bound is passed.
+
+        ``exact``: the answer has to match, so what the grammar compiler would drop without a word is refused too.
+        """
+        if exact:
+            _refuse_what_is_ignored(schema, param)
         if len(msgspec.json.encode(schema)) > MAX_SCHEMA_BYTES:
             raise invalid(param, f"is larger than {MAX_SCHEMA_BYTES // 1024} kB; shorten or split the schema")
         # node, levels of schemas, levels of JSON, and what the node is: a schema, a map of schemas, or data
@@ -115,6 +120,17 @@ class SchemaBudget:
                 f"has too many bounds (at most {MAX_GRAMMAR_WORK // _NEW_COUNT_WORK} different pairs of lengths or item"
                 f" counts, and {MAX_GRAMMAR_WORK} bounds in all); use equal bounds or fewer",
             )
+
+
+def _refuse_what_is_ignored(schema: dict[str, Any], param: str) -> None:
+    """xgrammar ignores look-around and ``not``, and cannot advance on a root that is only itself."""
+    if schema.get("$ref") == "#":
+        raise invalid(param, "refers to itself at its root; describe the value instead")
+    if "not" in schema:
+        raise invalid(param, 'uses "not", which is not enforced; say what is allowed instead')
+    text = msgspec.json.encode(schema).decode()
+    if any(sign in text for sign in ("(?=", "(?!", "(?<=", "(?<!")):
+        raise invalid(param, "has a pattern with look-ahead or look-behind, which is not enforced; write it without")
 
 
 def _role(parent: str, key: str) -> str:

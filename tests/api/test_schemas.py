@@ -129,3 +129,18 @@ def test_integers_of_more_than_64_bits() -> None:
 )
 def test_pattern_weight(pattern: str, weight: int) -> None:
     assert pattern_weight(pattern) == weight
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "^(?=a)b(?!c)"},
+        {"type": "object", "properties": {"x": {"type": "string", "pattern": "(?<!a)b"}}},
+        {"not": {}},
+        {"$ref": "#"},
+    ],
+)
+def test_what_the_grammar_would_drop_is_refused_where_the_answer_has_to_match(schema: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest):
+        SchemaBudget().spend(schema, "p", exact=True)
+    SchemaBudget().spend(schema, "p")  # a tool's parameters only describe
