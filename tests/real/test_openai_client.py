@@ -143,7 +143,8 @@ def test_a_client_that_leaves_stops_vllm(appliance: Appliance, stream: bool) -> 
         request = client.build_request("POST", "/v1/chat/completions", json=body)
         if stream:
             answer = client.send(request, stream=True)
-            next(answer.iter_bytes())
+            pieces = answer.iter_bytes()  # held: a forgotten iterator closes the connection when it is collected
+            next(pieces)
             wait_until(lambda: running(appliance) >= 1, 10, "vLLM worked on it")
             answer.close()
         else:
