@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance_models.catalogue import Model
+from appliance_models.entry import Model
 from appliance_models.store import Store
 
 # Copies its input to the one file it has to produce; with a pipe beside it, it first says that it

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from appliance_models import catalogue
 from appliance_models.errors import StoreError
+from appliance_models.hub import Hub
 from appliance_models.progress import Bars, Lines, Reporter
 from appliance_models.store import Store
 
@@ -38,13 +39,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _ensure(names: Sequence[str], directory: Path) -> None:
-    entries = [catalogue.load(name) for name in names] or [m for m in catalogue.load_all().values() if m.embedded]
-    absent = [model for model in entries if not Store(directory).installed(model)]
+    entries = [catalogue.load(name, own=directory) for name in names]
+    if not names:
+        entries = [model for model in catalogue.load_all().values() if model.embedded]
+    absent = [model for model in entries if not Store(directory).sound(model)]
     if not absent:
         return
     with ExitStack() as stack:
         progress: Reporter = stack.enter_context(Bars()) if sys.stderr.isatty() else Lines()
-        store = Store(directory, progress)
+        store = Store(directory, progress, hub=Hub.of(os.environ))
         for model in absent:
             store.ensure(model)
     for model in absent:

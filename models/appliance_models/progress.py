@@ -43,11 +43,15 @@ class Lines:
 
     def step(self, text: str, total_bytes: int | None = None) -> None:
         """Print the step, with its size where that is known."""
-        size = f" ({total_bytes / 1e6:.0f} MB)" if total_bytes else ""
+        size = f" ({_size(total_bytes)})" if total_bytes else ""
         print(f"models: {text}{size}", file=self._out, flush=True)
 
     def advance(self, done_bytes: int) -> None:
         """Nothing: a log needs no bar."""
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
 class _Megabytes(ProgressColumn):

