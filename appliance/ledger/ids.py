@@ -19,6 +19,11 @@ def new_id(prefix: str, now_ms: int, token_hex: Callable[[int], str] = secrets.t
     return f"{prefix}_{now_ms:012x}{token_hex(8)}"
 
 
+def first_id(prefix: str, at_ms: int) -> str:
+    """Not above any id made at ``at_ms`` or later, and above every earlier one: where a range of time begins."""
+    return f"{prefix}_{max(0, at_ms):012x}"
+
+
 class HexPool:
     """``secrets.token_hex`` in blocks: one system call, which also gives up the GIL, for 512 ids instead of one.
 

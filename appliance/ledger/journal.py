@@ -1,9 +1,10 @@
-"""Turns a group of entries into one SQLite transaction.
+"""Turns a group of entries into one transaction.
 
-What it is: the statements of the hot path and ``Journal.write(group)``: everything in the group commits together, or
-nothing does. An entry that is bad in itself is found and left out, the rest of its group still commits.
+What it is: ``Journal.write(group)``: everything in the group commits together, or nothing does. An entry that is bad
+in itself is found and left out, the rest of its group still commits. ``admitting.py`` and ``settling.py`` hold the
+statements; this file the order they run in, and what happens when they fail.
 What it refuses to be: asynchronous or thread-safe. The writer's thread is its only caller once it runs.
-What it costs: 10 (admit) to 20 µs (settle) of CPU alone, 4 to 8 in a group of 16, and one fdatasync a group.
+What it costs: 25 (admit) to 40 µs (settle) of CPU alone, half of it in a group of 16, and one fdatasync a group.
 ``executemany`` was measured against ``INSERT … SELECT … FROM json_each(?)``, multi-row ``VALUES``, and triggers on a
 view that make a group one single step: it took the least CPU of them at 1, 16 and 64 callers. sqlite3 gives up the GIL
 at every row, but a row is done before a busy event loop has woken up to take it; only the commit loses it.
@@ -11,276 +12,167 @@ at every row, but a row is done before a busy event loop has woken up to take it
 
 from __future__ import annotations
 
-import sqlite3
-import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from msgspec import Struct
+from appliance.errors import ApplianceError, LedgerUnavailable
+from appliance.ledger.admitting import Admitting
+from appliance.ledger.db import Db, EntryFault, Retry
+from appliance.ledger.entries import Busy, Entering, Entry, Settlement
+from appliance.ledger.errors import Rejected
+from appliance.ledger.rows import Rows
+from appliance.ledger.settling import NotOpen, lose, settle
+from appliance.types import Admitted
 
-from appliance.ledger.sqlite import Rejected, connect, is_broken, is_busy, unavailable
-from appliance.types import AttemptRecord, CallRecord, Outcome, Request
+# Deadlocks and serialization failures of several gateways on one PostgreSQL pass on a second try.
+_TRIES = 5
 
-LOCK_WAIT_S = 5.0
-_LOCK_SLICE_MS = 250  # between slices the writer looks at the keys, so that a revocation is not held up
+# What an entry can be guilty of. Everything else is the store's trouble and fails the group.
+_BAD_ENTRY = (EntryFault, NotOpen, AttributeError, TypeError, ValueError, OverflowError)
 
-_ADMIT = (
-    "INSERT INTO requests (id, tenant_id, key_id, endpoint, model, stream, at_ms, status)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, 'open')"
+_BUSY = (
+    "INSERT INTO engine_hours (engine, hour_ms, gateway_id, busy_ns, up_ns) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (engine, hour_ms, gateway_id) DO UPDATE SET busy_ns = engine_hours.busy_ns + excluded.busy_ns,"
+    " up_ns = engine_hours.up_ns + excluded.up_ns"
 )
-_SETTLE = (
-    "UPDATE requests SET status = ?, http_status = ?, error_code = ?, total_ms = ?, ttft_ms = ?, finished_ms = ?"
-    " WHERE id = ? AND status = 'open'"
-)
-_ATTEMPT = (
-    "INSERT INTO attempts (request_id, ordinal, engine, model, route, reason, status, error_code, total_ms)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_CALL = (
-    "INSERT INTO calls (request_id, attempt_ordinal, ordinal, engine, model, status, prompt_tokens, cached_tokens,"
-    " completion_tokens, audio_s, finish_reason, ttft_ms, total_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_LOSE = (
-    "UPDATE requests SET status = 'lost', error_code = 'ledger_unavailable', finished_ms = ?"
-    " WHERE id = ? AND status = 'open'"
-)
-_LOSE_ALL = "UPDATE requests SET status = 'lost', finished_ms = ? WHERE status = 'open'"
 
-Row = tuple[object, ...]
+# An entry's answer: how it was admitted or why not; None for an entry that asks for none.
+Result = Admitted | ApplianceError | None
 
 
-class Settlement(Struct, frozen=True):
-    """An outcome and when it was handed in, Unix milliseconds."""
-
-    outcome: Outcome
-    finished_ms: int
-
-
-Entry = Request | Settlement
-
-
-class _NotOpen(Exception):
-    """Fewer requests were open than outcomes came: some of the group names an unknown or settled one."""
-
-
-# What an entry can be guilty of. Everything else SQLite raises is the store's trouble and fails the group.
-_BAD_ENTRY = (
-    sqlite3.IntegrityError,
-    sqlite3.ProgrammingError,
-    sqlite3.DataError,
-    sqlite3.InterfaceError,
-    _NotOpen,
-    AttributeError,
-    TypeError,
-    ValueError,
-    OverflowError,
-)
+def _nothing() -> None:
+    return None
 
 
 class Journal:
     """The connection that writes. Raises LedgerUnavailable when the store cannot take a group."""
 
-    def __init__(self, path: Path, clock: Callable[[], float], monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._path = path
+    def __init__(self, db: Db, gateway_id: str, clock: Callable[[], float]) -> None:
+        self.db = db
+        self.gateway_id = gateway_id
         self._clock = clock
-        self._monotonic = monotonic
-        self.connection = connect(path, busy_ms=_LOCK_SLICE_MS)
-        self._broken = False
-        # Requests whose outcome could not be written: lost, as soon as the store takes writes again.
-        self._unrecorded: set[str] = set()
+        # Requests whose outcome could not be written, or whose admission was perhaps: lost, as soon as the store takes
+        # writes again.
+        self._unrecorded: dict[str, Entering] = {}
 
     @property
     def in_debt(self) -> bool:
         """Whether requests wait to be settled as lost; ``write([])`` tries it."""
         return bool(self._unrecorded)
 
-    def lose_open_requests(self) -> int:
-        """Settle what a crash left open as lost. Returns how many there were."""
-        try:
-            return self.connection.execute(_LOSE_ALL, (int(self._clock() * 1000),)).rowcount
-        except sqlite3.Error as e:
-            raise unavailable(e) from e
-
-    def write(self, group: Sequence[Entry], while_waiting: Callable[[], None]) -> list[Rejected | None] | None:
-        """Commit ``group``; None means all of it, a list names the entries left out, by position.
+    def write(self, group: Sequence[Entry], while_waiting: Callable[[], None] = _nothing) -> list[Result]:
+        """Commit ``group``. The results are in its order; a Rejected is an entry that was left out.
 
         ``while_waiting`` is called while another process holds the lock. Raises LedgerUnavailable, and then nothing of
         the group is in the ledger.
         """
-        try:
-            rejected = self._write(group, while_waiting)
-        except sqlite3.Error as e:
-            self._rollback()
-            self._broken = self._broken or is_broken(e)
-            self._owe(group)
-            raise unavailable(e) from e
-        if rejected is not None:
-            self._owe([entry for entry, error in zip(group, rejected, strict=True) if error is not None])
-        return rejected
+        for attempt in range(1, _TRIES + 1):
+            try:
+                results = self._write(group, while_waiting)
+                break
+            except Retry as e:
+                self.db.rollback()
+                if attempt == _TRIES:
+                    self._owe(group)
+                    raise LedgerUnavailable(e.message, headers=dict(e.headers)) from e
+            except BaseException:  # a fault of ours must not leave a transaction open either
+                self.db.rollback()
+                self._owe(group)
+                raise
+        for entry, result in zip(group, results, strict=True):
+            if isinstance(entry, Entering):
+                entry.result = result
+            elif isinstance(entry, Settlement) and isinstance(result, Rejected):
+                self._owe([entry])
+        return results
 
-    def _write(self, group: Sequence[Entry], while_waiting: Callable[[], None]) -> list[Rejected | None] | None:
-        if self._broken:
-            self._reopen()
-        self._begin(while_waiting)
-        lost = self._unrecorded
+    def _write(self, group: Sequence[Entry], while_waiting: Callable[[], None]) -> list[Result]:
+        self.db.begin(while_waiting)
         try:
-            self._put(group)
-            rejected = None
+            results = self._put(group)
+            self._end(group)
         except _BAD_ENTRY as e:
-            self._rollback()
+            self.db.rollback()
             if len(group) == 1:
                 return [_rejection(group[0], e)]
-            self._begin(while_waiting)
-            rejected = self._put_one_by_one(group)
-        if lost:
-            now_ms = int(self._clock() * 1000)
-            self.connection.executemany(_LOSE, [(now_ms, request_id) for request_id in lost])
-        self.connection.execute("COMMIT")
-        self._unrecorded = set()
-        return rejected
+            self.db.begin(while_waiting)
+            results = self._put_one_by_one(group)
+            self._end(group)
+        return results
 
-    def _put(self, group: Sequence[Entry]) -> None:
-        admits: list[Row] = []
-        outcomes: list[Row] = []
-        attempts: list[Row] = []
-        calls: list[Row] = []
-        for entry in group:
-            if type(entry) is Settlement:
-                _outcome_rows(entry, outcomes, attempts, calls)
-            else:
-                admits.append(_request_row(entry))  # type: ignore[arg-type]
-        many = self.connection.executemany
-        if admits:
-            many(_ADMIT, admits)
-        if outcomes:
-            if many(_SETTLE, outcomes).rowcount != len(outcomes):
-                raise _NotOpen
-            many(_ATTEMPT, attempts)
-            many(_CALL, calls)
-
-    def _put_one_by_one(self, group: Sequence[Entry]) -> list[Rejected | None]:
-        execute = self.connection.execute
-        result: list[Rejected | None] = []
-        for entry in group:
-            execute("SAVEPOINT entry")
-            try:
-                self._put([entry])
-                result.append(None)
-            except _BAD_ENTRY as e:
-                execute("ROLLBACK TO entry")
-                result.append(_rejection(entry, e))
-            execute("RELEASE entry")
-        return result
-
-    def _begin(self, while_waiting: Callable[[], None]) -> None:
-        deadline: float | None = None
-        while True:
-            try:
-                self.connection.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as e:
-                now = self._monotonic()
-                deadline = deadline or now + LOCK_WAIT_S
-                if not is_busy(e) or now >= deadline:
-                    raise
-            while_waiting()
-
-    def _rollback(self) -> None:
+    def _end(self, group: Sequence[Entry]) -> None:
+        if self._unrecorded:
+            lose(self.db, self._unrecorded.values(), int(self._clock() * 1000))
         try:
-            if self.connection.in_transaction:  # SQLite ends it by itself on some errors
-                self.connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            self._broken = True
+            self.db.commit()
+        except Retry:
+            raise
+        except LedgerUnavailable:
+            self._doubt(group)
+            raise
+        self._unrecorded = {}
 
-    def _reopen(self) -> None:
-        self.connection.close()
-        self.connection = connect(self._path, busy_ms=_LOCK_SLICE_MS)
-        self._broken = False
+    def _put(self, group: Sequence[Entry]) -> list[Result]:
+        """Outcomes first, since they free what admissions ask for; but a request is admitted before it is settled."""
+        rows = Rows(self.db, group)
+        entering = [entry for entry in group if isinstance(entry, Entering)]
+        fresh = {entry.admission.request.id: entry for entry in entering}
+        settlements = [entry for entry in group if isinstance(entry, Settlement)]
+        settle(self.db, rows, [s for s in settlements if s.outcome.request_id not in fresh], {})
+        results: dict[str, Result] = {}
+        if entering:
+            results = dict(Admitting(self.db, rows, self.gateway_id).admit(entering))
+        settle(self.db, rows, [s for s in settlements if s.outcome.request_id in fresh], results)
+        if busy := [entry for entry in group if isinstance(entry, Busy)]:
+            self.db.send(_BUSY, [(b.engine, b.hour_ms, self.gateway_id, b.busy_ns, b.up_ns) for b in busy])
+        rows.write()
+        return [results[e.admission.request.id] if isinstance(e, Entering) else None for e in group]
+
+    def _put_one_by_one(self, group: Sequence[Entry]) -> list[Result]:
+        results: list[Result] = []
+        for entry in group:
+            self.db.savepoint()
+            try:
+                results += self._put([_with_result(entry, group, results)])
+                self.db.release()
+            except _BAD_ENTRY as e:
+                self.db.undo()
+                results.append(_rejection(entry, e))
+        return results
 
     def _owe(self, entries: Sequence[Entry]) -> None:
-        self._unrecorded.update(entry.outcome.request_id for entry in entries if isinstance(entry, Settlement))
+        for entry in entries:
+            # without an answer it was never admitted, and there is no row to settle
+            if isinstance(entry, Settlement) and isinstance(entry.entering.result, Admitted):
+                self._unrecorded[entry.outcome.request_id] = entry.entering
+
+    def _doubt(self, group: Sequence[Entry]) -> None:
+        """A connection that breaks in a commit leaves open whether it was one. Callers are told no; so be it."""
+        for entry in group:
+            if isinstance(entry, Entering):
+                self._unrecorded[entry.admission.request.id] = entry
 
     def close(self) -> None:
         """Close the connection; the last one of a file also empties its WAL."""
-        self.connection.close()
+        self.db.close()
 
 
-def _request_row(request: Request) -> Row:
-    key = request.key
-    return (
-        request.id,
-        key.tenant.id,
-        key.id,
-        request.endpoint,
-        request.model,
-        int(request.stream),  # sqlite3 binds exact ints and strs fast, bools and enums through an adapter look-up
-        request.at_ms,
-    )
-
-
-def _outcome_rows(entry: Settlement, outcomes: list[Row], attempts: list[Row], calls: list[Row]) -> None:
-    outcome = entry.outcome
-    request_id = outcome.request_id
-    outcomes.append(
-        (
-            outcome.status.value,
-            outcome.http_status,
-            outcome.error_code,
-            outcome.total_ms,
-            outcome.ttft_ms,
-            entry.finished_ms,
-            request_id,
-        )
-    )
-    for record in outcome.attempts:
-        attempts.append(_attempt_row(request_id, record))
-        ordinal = record.attempt.ordinal
-        for call in record.calls:
-            calls.append(_call_row(request_id, ordinal, call))
-
-
-def _attempt_row(request_id: str, record: AttemptRecord) -> Row:
-    attempt = record.attempt
-    return (
-        request_id,
-        attempt.ordinal,
-        attempt.engine,
-        attempt.model,
-        attempt.route,
-        attempt.reason.value,
-        record.status.value,
-        record.error_code,
-        record.total_ms,
-    )
-
-
-def _call_row(request_id: str, attempt_ordinal: int, call: CallRecord) -> Row:
-    usage = call.usage
-    return (
-        request_id,
-        attempt_ordinal,
-        call.ordinal,
-        call.engine,
-        call.model,
-        call.status.value,
-        usage.prompt_tokens,
-        usage.cached_tokens,
-        usage.completion_tokens,
-        usage.audio_s,
-        call.finish_reason,
-        call.ttft_ms,
-        call.total_ms,
-    )
+def _with_result(entry: Entry, group: Sequence[Entry], results: Sequence[Result]) -> Entry:
+    """A settlement whose admission is in the same group learns its answer here, before the group has committed."""
+    if isinstance(entry, Settlement) and entry.entering.result is None:
+        for other, result in zip(group, results, strict=False):
+            if other is entry.entering:
+                entry.entering.result = result
+    return entry
 
 
 def _rejection(entry: Entry, error: Exception) -> Rejected:
-    if isinstance(error, _NotOpen):
+    if isinstance(error, NotOpen):
         why = "its request is not open in the ledger; admit every request once and settle it once"
-    elif isinstance(error, sqlite3.IntegrityError) and isinstance(entry, Request):
+    elif isinstance(error, EntryFault) and isinstance(entry, Entering):
         why = "its id is in the ledger already or its key is not; give every request a fresh id and a known key"
     else:
         why = f"a value in it does not fit ({type(error).__name__}); this is a fault of the appliance, please report it"
-    what = "request" if isinstance(entry, Request) else "outcome"
+    what = {Entering: "request", Settlement: "outcome", Busy: "engine's hour"}[type(entry)]
     result = Rejected(f"this {what} cannot be recorded: {why}")
     result.__cause__ = error
     return result

@@ -1,6 +1,6 @@
 """One SQLite connection as the ledger wants it, and SQLite's errors as sentences.
 
-What it is: ``connect`` (WAL, every commit synced, foreign keys enforced) and ``unavailable``.
+What it is: ``connect`` (WAL, every commit synced, foreign keys enforced), ``SqliteDb`` over it, and ``unavailable``.
 What it refuses to be: a creator of files (``mode=rw``: a ledger that vanished is an error, not an empty ledger),
 or a leak: the sentences reach API callers, so they hold no path.
 """
@@ -8,21 +8,130 @@ or a leak: the sentences reach API callers, so they hold no path.
 from __future__ import annotations
 
 import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 from appliance.errors import LedgerUnavailable
+from appliance.ledger.db import EntryFault, Row, nothing
 
 # 4096 frames = 16 MB of WAL before a commit also checkpoints: at six frames a request, fewer than 2 requests in
 # 1,000 wait for one (SQLite's default of 1,000 frames: 6 in 1,000).
 _CHECKPOINT_FRAMES = 4096
 
 
-class Rejected(LedgerUnavailable):
-    """500: this entry itself cannot be recorded (a second id, an unknown request, a bad value)."""
+LOCK_WAIT_S = 5.0
+_LOCK_SLICE_MS = 250  # between slices the writer looks after its other duties, so that a revocation is not held up
 
-    status = 500
-    code = "ledger_rejected"
+# What an entry can be guilty of. Everything else SQLite raises is the store's trouble.
+_ENTRY_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError, sqlite3.InterfaceError)
+
+
+class SqliteDb:
+    """``Db`` over one SQLite file."""
+
+    dialect: Literal["sqlite", "postgresql"] = "sqlite"
+
+    def __init__(self, path: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._monotonic = monotonic
+        self._broken = False
+        self._seen: str | None = None
+        try:
+            self.connection = connect(path, busy_ms=_LOCK_SLICE_MS)
+        except sqlite3.Error as e:
+            raise unavailable(e) from e
+
+    def begin(self, while_waiting: Callable[[], None] = nothing) -> None:
+        """Take the write lock, waiting ``LOCK_WAIT_S`` for another process's."""
+        with self._errors():
+            if self._broken:
+                self.connection.close()
+                self.connection = connect(self._path, busy_ms=_LOCK_SLICE_MS)
+                self._broken = False
+            deadline: float | None = None
+            while True:
+                try:
+                    self.connection.execute("BEGIN IMMEDIATE")
+                    return
+                except sqlite3.OperationalError as e:
+                    now = self._monotonic()
+                    deadline = deadline or now + LOCK_WAIT_S
+                    if not is_busy(e) or now >= deadline:
+                        raise
+                while_waiting()
+
+    def commit(self) -> None:
+        """Make it durable: one fdatasync."""
+        with self._errors():
+            self.connection.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo; a connection that cannot is opened afresh by the next ``begin``."""
+        try:
+            if self.connection.in_transaction:  # SQLite ends it by itself on some errors
+                self.connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._broken = True
+
+    def savepoint(self) -> None:
+        """One level inside a transaction."""
+        with self._errors():
+            self.connection.execute("SAVEPOINT entry")
+
+    def release(self) -> None:
+        """Keep what came since ``savepoint``."""
+        with self._errors():
+            self.connection.execute("RELEASE entry")
+
+    def undo(self) -> None:
+        """Drop what came since ``savepoint``."""
+        with self._errors():
+            self.connection.execute("ROLLBACK TO entry")
+            self.connection.execute("RELEASE entry")
+
+    def run(self, sql: str, rows: Sequence[Row]) -> int:
+        """Execute once per row."""
+        with self._errors():
+            return self.connection.executemany(sql, rows).rowcount
+
+    def send(self, sql: str, rows: Sequence[Row]) -> None:
+        """The same: here nothing is gained by waiting."""
+        self.run(sql, rows)
+
+    def query(self, sql: str, row: Row = ()) -> list[Row]:
+        """All rows."""
+        with self._errors():
+            return self.connection.execute(sql, row).fetchall()
+
+    def changed(self) -> bool:
+        """Two microseconds; the page is in memory unless another process wrote."""
+        ((version,),) = self.query("SELECT value FROM meta WHERE name = 'auth_version'")
+        changed = bool(version != self._seen)
+        self._seen = version
+        return changed
+
+    def close(self) -> None:
+        """Close; the last connection of a file also empties its WAL."""
+        self.connection.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.ProgrammingError as e:
+            if "closed" not in str(e):
+                raise EntryFault(str(e)) from e
+            self._broken = True
+            raise unavailable(e) from e
+        except _ENTRY_FAULTS as e:
+            raise EntryFault(str(e)) from e
+        except sqlite3.Error as e:
+            self._broken = self._broken or is_broken(e)
+            raise unavailable(e) from e
 
 
 def connect(path: Path, *, busy_ms: int = 5000, read_only: bool = False) -> sqlite3.Connection:

@@ -15,8 +15,9 @@ import pytest
 from support import wait_until
 
 from appliance.errors import LedgerUnavailable
-from appliance.ledger import Ledger, Reader, Rejected
-from appliance.types import Key
+from appliance.ledger import Ledger, Rejected, gateways
+from appliance.ledger.entries import Entering
+from appliance.types import Admitted, Key
 
 
 @contextmanager
@@ -27,13 +28,23 @@ def locked(path: Path) -> Iterator[sqlite3.Connection]:
         yield holder
 
 
+@pytest.fixture
+def where(path: Path) -> Path:
+    """SQLite's own troubles; PostgreSQL's are in test_postgres.py."""
+    return path
+
+
+async def answer(ledger: Ledger, values: Any, admission: Any, **fields: Any) -> None:
+    admitted = await ledger.admit(admission)
+    await ledger.settle(admission, admitted, values.outcome(admission.request.id, **fields))
+
+
 def check(path: Path) -> dict[str, int]:
     """The counts, after SQLite found its file sound and every reference kept."""
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-    with closing(Reader.open(path)) as reader:
-        return reader.counts()
+        return dict(connection.execute("SELECT status, count(*) FROM requests GROUP BY status"))
 
 
 async def outcomes(*coroutines: Any) -> list[Any]:
@@ -42,73 +53,70 @@ async def outcomes(*coroutines: Any) -> list[Any]:
 
 async def test_bad_entries_fail_alone(ledger: Ledger, key: Key, path: Path, values: Any) -> None:
     stranger = msgspec.structs.replace(key, id="key_unknown")
-    first, twin, good = values.request(key), values.request(key, "req_000000"), values.request(key)
+    unknown = values.admission(key, "req_unknown")
+    old, first, good = values.admission(key), values.admission(key), values.admission(key)
+    twin = values.admission(key, first.request.id)
+    ledger._journal.write([Entering(old, 202311)])
+    was = Admitted("conv_old", True)
     group = [
         ledger.admit(first),
         ledger.admit(twin),
-        ledger.admit(values.request(stranger)),
-        ledger.settle(values.outcome("req_unknown")),
+        ledger.admit(values.admission(stranger)),
+        ledger.settle(unknown, was, values.outcome("req_unknown")),
         ledger.admit(good),
-        ledger.settle(values.outcome(good.id)),
-        ledger.settle(values.outcome(good.id)),
-        ledger.settle(values.outcome(first.id, total_ms="long")),
+        ledger.settle(old, was, values.outcome(old.request.id)),
+        ledger.settle(old, was, values.outcome(old.request.id)),
     ]
     waiting = asyncio.ensure_future(outcomes(*group))
     await asyncio.sleep(0)  # all in one group
     ledger.start(asyncio.get_running_loop())
     results = await waiting
     assert [type(result) for result in results] == [
-        type(None), Rejected, Rejected, Rejected, type(None), type(None), Rejected, type(None),
+        Admitted, Rejected, Rejected, Rejected, Admitted, type(None), Rejected,
     ]  # fmt: skip
     assert "fresh id" in results[1].message
     assert "not open" in results[3].message
     assert results[3].status == 500
-    assert check(path) == {"ok": 2}
+    assert check(path) == {"ok": 1, "open": 2}
 
 
 async def test_an_outcome_that_does_not_fit_leaves_nothing_half_written(
-    ledger: Ledger, key: Key, path: Path, values: Any
+    ledger: Ledger, key: Key, path: Path, values: Any, look: Any
 ) -> None:
-    request, bystander = values.request(key), values.request(key)
-    good = values.outcome(request.id, attempts=2)
+    admission, bystander = values.admission(key, reserve_nusd=5), values.admission(key, reserve_nusd=5)
+    ledger.start(asyncio.get_running_loop())
+    admitted, other = await outcomes(ledger.admit(admission), ledger.admit(bystander))
+    good = values.outcome(admission.request.id, attempts=2)
     # found out when all else of it is written already
     bad_call = msgspec.structs.replace(good.attempts[1].calls[0], engine=None)
     bad = msgspec.structs.replace(
         good, attempts=(good.attempts[0], msgspec.structs.replace(good.attempts[1], calls=(bad_call,)))
     )
-    group = [ledger.admit(request), ledger.admit(bystander), ledger.settle(bad)]
-    waiting = asyncio.ensure_future(outcomes(*group))
-    await asyncio.sleep(0)  # all in one group
-    ledger.start(asyncio.get_running_loop())
-    assert [type(result) for result in await waiting] == [type(None), type(None), Rejected]
-    with pytest.raises(Rejected, match="does not fit"):  # and alone
-        await ledger.settle(msgspec.structs.replace(bad, request_id=bystander.id))
-    with closing(Reader.open(path)) as reader:
-        wait_until(lambda: reader.counts() == {"lost": 2}, 5, "the requests are settled as lost")
-        assert reader.totals() == (2, 0, 0)
+    for one, its in ((admission, admitted), (bystander, other)):
+        with pytest.raises(Rejected, match="cannot be recorded"):
+            await ledger.settle(one, its, msgspec.structs.replace(bad, request_id=one.request.id))
+    wait_until(lambda: look.counts() == {"lost": 2}, 5, "the requests are settled as lost")
+    assert look.totals() == (2, 0, 0)
+    assert look("SELECT reserved_nusd, spent_nusd FROM budgets") == [(0, 0), (0, 0)]
 
 
 async def test_a_lock_held_too_long_is_a_503_and_then_passes(
     ledger: Ledger, key: Key, path: Path, values: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.ledger.journal.LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr("appliance.ledger.sqlite.LOCK_WAIT_S", 0.1)
     ledger.start(asyncio.get_running_loop())
-    with locked(path):
-        refused = values.request(key)
-        with pytest.raises(LedgerUnavailable, match="write lock") as caught:
-            await ledger.admit(refused)
+    with locked(path), pytest.raises(LedgerUnavailable, match="write lock") as caught:
+        await ledger.admit(values.admission(key))
     assert caught.value.status == 503
     assert caught.value.headers["retry-after"] == "5"
-    request = values.request(key)
-    await ledger.admit(request)
-    await ledger.settle(values.outcome(request.id))
+    await answer(ledger, values, values.admission(key))
     assert check(path) == {"ok": 1}
 
 
 async def test_a_lock_held_for_a_moment_is_waited_for(ledger: Ledger, key: Key, path: Path, values: Any) -> None:
     ledger.start(asyncio.get_running_loop())
     with locked(path) as holder:
-        admit = asyncio.ensure_future(ledger.admit(values.request(key)))
+        admit = asyncio.ensure_future(ledger.admit(values.admission(key)))
         done, _ = await asyncio.wait([admit], timeout=0.4)  # longer than one slice of the wait
         assert not done
         holder.execute("COMMIT")
@@ -117,63 +125,74 @@ async def test_a_lock_held_for_a_moment_is_waited_for(ledger: Ledger, key: Key, 
 
 
 async def test_an_outcome_that_could_not_be_written_is_lost_without_a_restart(
-    ledger: Ledger, key: Key, path: Path, values: Any, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, key: Key, path: Path, values: Any, look: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.ledger.journal.LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr("appliance.ledger.sqlite.LOCK_WAIT_S", 0.1)
     ledger.start(asyncio.get_running_loop())
-    request = values.request(key)
-    await ledger.admit(request)
+    admission = values.admission(key, reserve_nusd=5)
+    admitted = await ledger.admit(admission)
     with locked(path), pytest.raises(LedgerUnavailable):
-        await ledger.settle(values.outcome(request.id))
-    with closing(Reader.open(path)) as reader:
-        wait_until(lambda: reader.counts() == {"lost": 1}, 5, "the request is settled as lost")
-        row = reader.request(request.id)
-    assert row is not None
-    assert row.error_code == "ledger_unavailable"
-    assert row.finished_ms is not None
+        await ledger.settle(admission, admitted, values.outcome(admission.request.id))
+    wait_until(lambda: look.counts() == {"lost": 1}, 5, "the request is settled as lost")
+    ((code, finished_ms, reserved),) = look("SELECT error_code, finished_ms, reserved_nusd FROM requests")
+    assert (code, reserved) == ("ledger_unavailable", 0)
+    assert finished_ms is not None
+    assert look("SELECT reserved_nusd FROM budgets") == [(0,), (0,)]
 
 
 async def test_an_outcome_may_be_tried_again(
     ledger: Ledger, key: Key, path: Path, values: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.ledger.journal.LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr("appliance.ledger.sqlite.LOCK_WAIT_S", 0.1)
     ledger.start(asyncio.get_running_loop())
-    request = values.request(key)
-    await ledger.admit(request)
+    admission = values.admission(key)
+    admitted = await ledger.admit(admission)
+    outcome = values.outcome(admission.request.id)
     with locked(path):
         with pytest.raises(LedgerUnavailable):
-            await ledger.settle(values.outcome(request.id))
-        again = asyncio.ensure_future(ledger.settle(values.outcome(request.id)))
+            await ledger.settle(admission, admitted, outcome)
+        again = asyncio.ensure_future(ledger.settle(admission, admitted, outcome))
         await asyncio.sleep(0)  # queued before the lock is gone
     await again
     assert check(path) == {"ok": 1}
 
 
-async def test_a_full_disk_loses_nothing_that_was_confirmed(ledger: Ledger, key: Key, path: Path, values: Any) -> None:
-    connection = ledger._journal.connection
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    connection.execute(f"PRAGMA max_page_count={pages + 4}")
+async def test_a_gateway_that_was_taken_for_dead_may_still_settle(
+    ledger: Ledger, key: Key, values: Any, look: Any
+) -> None:
+    """It was stopped for so long that another settled its requests as lost and released their reservations."""
     ledger.start(asyncio.get_running_loop())
-    confirmed: set[str] = set()
+    admission = values.admission(key, reserve_nusd=100)
+    admitted = await ledger.admit(admission)
+    gateways.reap_all(look.db, 1_700_000_000_500)
+    assert look("SELECT reserved_nusd FROM budgets") == [(0,), (0,)]
+    await ledger.settle(admission, admitted, values.outcome(admission.request.id, hosted_nusd=30))
+    assert look.counts() == {"ok": 1}
+    assert look("SELECT spent_nusd, reserved_nusd FROM budgets") == [(30, 0), (30, 0)]
+
+
+async def test_a_full_disk_loses_nothing_that_was_confirmed(
+    ledger: Ledger, key: Key, path: Path, values: Any, look: Any
+) -> None:
+    connection = ledger._journal.db.connection  # type: ignore[attr-defined]
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count={pages + 8}")
+    ledger.start(asyncio.get_running_loop())
+    confirmed: dict[str, Any] = {}
 
     async def fill() -> None:
         while True:
-            request = values.request(key)
-            await ledger.admit(request)
-            confirmed.add(request.id)
+            admission = values.admission(key)
+            confirmed[admission.request.id] = (admission, await ledger.admit(admission))
 
     results = await outcomes(*(fill() for _ in range(8)))
     assert all(isinstance(result, LedgerUnavailable) and "disk is full" in result.message for result in results)
-    with closing(Reader.open(path)) as reader:
-        assert set(reader.ids()) == confirmed
+    assert set(look.ids()) == set(confirmed)
     with pytest.raises(LedgerUnavailable, match="disk is full"):
-        await asyncio.gather(*(ledger.settle(values.outcome(request_id)) for request_id in confirmed))
+        await asyncio.gather(*(ledger.settle(*both, values.outcome(name)) for name, both in confirmed.items()))
     connection.execute(f"PRAGMA max_page_count={pages + 4000}")
-    with closing(Reader.open(path)) as reader:
-        wait_until(lambda: "open" not in reader.counts(), 5, "what could not be settled is lost")
-    request = values.request(key)
-    await ledger.admit(request)
-    await ledger.settle(values.outcome(request.id))
+    wait_until(lambda: "open" not in look.counts(), 5, "what could not be settled is lost")
+    await answer(ledger, values, values.admission(key))
     counts = check(path)
     assert sum(counts.values()) == len(confirmed) + 1
     assert set(counts) == {"ok", "lost"}
@@ -184,25 +203,28 @@ import asyncio, os, resource, sys
 from pathlib import Path
 from appliance.errors import LedgerUnavailable
 from appliance.ledger import Ledger
-from appliance.types import Request
+from appliance.types import Admission, Request, Turn
 path, secret = Path(sys.argv[1]), sys.argv[2]
+
+def asks(name, key):
+    return Admission(Request(name, key, "completions", "m", False, 1), Turn(), "conv_" + name)
 
 async def main():
     ledger = Ledger.open(path)
     ledger.start(asyncio.get_running_loop())
     key = ledger.authenticate(secret)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
     number = 0
     try:
         while True:
-            await ledger.admit(Request(f"req_{number:06d}", key, "completions", "m", False, 1))
+            await ledger.admit(asks(f"req_{number:06d}", key))
             print(f"req_{number:06d}")
             number += 1
     except LedgerUnavailable as e:
         print("error", e.message)
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    await ledger.admit(Request("req_after", key, "completions", "m", False, 1))
+    await ledger.admit(asks("req_after", key))
     print("req_after")
     ledger.close()
 
@@ -219,26 +241,26 @@ def test_writes_that_the_kernel_refuses_are_a_503_and_then_pass(
     assert error.startswith("error the ledger cannot be used: its disk")
     assert after == "req_after"
     assert check(path) == {"open": len(confirmed) + 1}
-    with closing(Reader.open(path)) as reader:
-        assert set(reader.ids()) == {*confirmed, after}
+    with closing(sqlite3.connect(path)) as connection:
+        assert {name for (name,) in connection.execute("SELECT id FROM requests")} == {*confirmed, after}
 
 
 async def test_a_read_only_ledger_is_a_503_and_then_passes(ledger: Ledger, key: Key, path: Path, values: Any) -> None:
-    ledger._journal.connection.execute("PRAGMA query_only=ON")
+    ledger._journal.db.connection.execute("PRAGMA query_only=ON")
     ledger.start(asyncio.get_running_loop())
     with pytest.raises(LedgerUnavailable, match="read-only"):
-        await ledger.admit(values.request(key))
-    ledger._journal.connection.execute("PRAGMA query_only=OFF")
-    await ledger.admit(values.request(key))
+        await ledger.admit(values.admission(key))
+    ledger._journal.db.connection.execute("PRAGMA query_only=OFF")
+    await ledger.admit(values.admission(key))
     assert check(path) == {"open": 1}
 
 
 async def test_a_broken_connection_is_opened_afresh(ledger: Ledger, key: Key, path: Path, values: Any) -> None:
-    ledger._journal.connection.close()
+    ledger._journal.db.connection.close()
     ledger.start(asyncio.get_running_loop())
     with pytest.raises(LedgerUnavailable):
-        await ledger.admit(values.request(key))
-    await ledger.admit(values.request(key))
+        await ledger.admit(values.admission(key))
+    await ledger.admit(values.admission(key))
     assert check(path) == {"open": 1}
 
 
@@ -250,8 +272,8 @@ async def test_a_fault_of_ours_does_not_end_the_writer(
 
     ledger.start(asyncio.get_running_loop())
     with monkeypatch.context() as patch:
-        patch.setattr(ledger._journal, "_begin", broken)
+        patch.setattr(ledger._journal, "_put", broken)
         with pytest.raises(LedgerUnavailable, match="ZeroDivisionError"):
-            await ledger.admit(values.request(key))
-    await ledger.admit(values.request(key))
+            await ledger.admit(values.admission(key))
+    await ledger.admit(values.admission(key))
     assert check(path) == {"open": 1}

@@ -1,23 +1,36 @@
-"""Any interleaving of admit, settle, cancel and crash: one row a request, whole or lost, and totals that agree."""
+"""Any interleaving of admit, settle, cancel and crash: one row a request, whole or lost; caps and sums hold."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
 import tempfile
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ledger.conftest import Look
 
-from appliance.ledger import Ledger, Reader
+from appliance.errors import BudgetExceeded
+from appliance.ledger import Ledger
 from appliance.types import Key
 
+CAP_NUSD = 100
+RESERVE_NUSD = 10
+
 # One request: turns of the loop before it starts, whether its caller leaves while it is admitted or settled, whether
-# it is settled at all, how many attempts and calls it took.
-_life = st.tuples(st.integers(0, 5), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 3), st.integers(1, 3))
+# it is settled at all, how many attempts and calls it took, what a call cost (never more than was reserved).
+_life = st.tuples(
+    st.integers(0, 5),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 2),
+    st.integers(1, 2),
+    st.integers(0, 2),
+)
 _plan = st.tuples(st.lists(_life, min_size=1, max_size=30), st.integers(0, 60))
 
 
@@ -35,50 +48,73 @@ class Run:
 
 
 async def _live(ledger: Ledger, run: Run, key: Key, values: Any, number: int, life: Any) -> None:
-    turns, leaves_early, leaves_late, settles, attempts, calls = life
+    turns, leaves_early, leaves_late, settles, attempts, calls, nusd = life
     for _ in range(turns):
         await asyncio.sleep(0)
-    request = values.request(key, f"req_{number}")
-    admit = asyncio.ensure_future(ledger.admit(request))
+    admission = values.admission(key, f"req_{number}", reserve_nusd=RESERVE_NUSD)
+    admit = asyncio.ensure_future(ledger.admit(admission))
     await asyncio.sleep(0)
+    admitted = None
     if leaves_early:
         admit.cancel()
+        await asyncio.wait([admit])
     else:
-        await admit
-        run.admitted.add(request.id)
+        try:
+            admitted = await admit
+        except BudgetExceeded:
+            return
+        run.admitted.add(admission.request.id)
     if not settles:
         return
-    settle = asyncio.ensure_future(ledger.settle(values.outcome(request.id, attempts=attempts, calls=calls)))
+    outcome = values.outcome(admission.request.id, attempts=attempts, calls=calls, hosted_nusd=nusd)
+    settle = asyncio.ensure_future(ledger.settle(admission, admitted, outcome))
     await asyncio.sleep(0)
     if leaves_late:
         settle.cancel()
+        await asyncio.wait([settle])
     else:
         await settle
-        run.settled[request.id] = (attempts, attempts * calls)
+        if admitted is not None:
+            run.settled[admission.request.id] = (attempts, attempts * calls)
 
 
 def _check(path: Path, run: Run, lives: list[Any], *, complete: bool) -> None:
     Ledger.open(path).close()
-    with closing(Reader.open(path)) as reader:
-        ids = reader.ids()
-        rows = {request_id: reader.request(request_id) for request_id in ids}
-        totals = reader.totals()
-    assert len(ids) == len(rows) == totals[0]
-    assert run.admitted <= set(ids)
+    look = Look(path)
+    rows = {
+        name: (status, attempts, calls)
+        for name, status, attempts, calls in look(
+            "SELECT r.id, r.status, (SELECT count(*) FROM attempts a WHERE a.request_id = r.id),"
+            " (SELECT count(*) FROM calls c WHERE c.request_id = r.id) FROM requests r"
+        )
+    }
+    assert run.admitted <= set(rows)
     if complete:
-        assert len(ids) == len(lives)
-    seen_attempts = seen_calls = 0
-    for request_id, row in rows.items():
-        assert row is not None
-        sizes = (len(row.attempts), sum(len(attempt.calls) for attempt in row.attempts))
-        seen_attempts += sizes[0]
-        seen_calls += sizes[1]
-        _, _, _, settles, attempts, calls = lives[int(request_id.removeprefix("req_"))]
-        assert row.status in ("ok", "lost")
+        assert len(rows) == len(lives)
+    spent = 0
+    for request_id, (status, *sizes) in rows.items():
+        _, _, _, settles, attempts, calls, nusd = lives[int(request_id.removeprefix("req_"))]
+        assert status in ("ok", "lost", "refused")
         if request_id in run.settled or (complete and settles):
-            assert row.status == "ok"
-        assert sizes == ((attempts, attempts * calls) if row.status == "ok" else (0, 0))
-    assert totals[1:] == (seen_attempts, seen_calls)
+            assert status in ("ok", "refused")
+        if request_id in run.admitted:
+            assert status != "refused"
+        assert sizes == ([attempts, attempts * calls] if status == "ok" else [0, 0])
+        spent += attempts * calls * nusd if status == "ok" else 0
+    assert look("SELECT coalesce(max(spent_nusd), 0), coalesce(max(reserved_nusd), 0) FROM budgets") == [(spent, 0)]
+    assert spent <= CAP_NUSD
+    assert look("SELECT coalesce(sum(hosted_nusd), 0) FROM conversations") == [(spent,)]
+    look.db.close()
+
+
+async def _watch_the_cap(ledger: Ledger, path: Path, stop: asyncio.Event) -> None:
+    look = Look(path)
+    while not stop.is_set():
+        for spent, reserved in look("SELECT spent_nusd, reserved_nusd FROM budgets"):
+            assert 0 <= spent + reserved <= CAP_NUSD
+            assert reserved % RESERVE_NUSD == 0
+        await asyncio.sleep(0)
+    look.db.close()
 
 
 async def _scenario(path: Path, crashed: Path, secret: str, values: Any, plan: Any) -> tuple[Run, Run]:
@@ -87,7 +123,9 @@ async def _scenario(path: Path, crashed: Path, secret: str, values: Any, plan: A
     ledger.start(asyncio.get_running_loop())
     key = ledger.authenticate(secret)
     assert key is not None
-    run = Run()
+    key = msgspec.structs.replace(key, cap_nusd=CAP_NUSD)
+    run, stop = Run(), asyncio.Event()
+    watch = asyncio.ensure_future(_watch_the_cap(ledger, path, stop))
     tasks = [asyncio.ensure_future(_live(ledger, run, key, values, n, life)) for n, life in enumerate(lives)]
     for _ in range(crash_turn):
         await asyncio.sleep(0)
@@ -97,6 +135,8 @@ async def _scenario(path: Path, crashed: Path, secret: str, values: Any, plan: A
     for suffix in ("", "-wal"):
         shutil.copy(f"{path}{suffix}", f"{crashed}{suffix}")
     await asyncio.gather(*tasks)
+    stop.set()
+    await watch
     await asyncio.to_thread(ledger.close)
     return run, before
 
