@@ -1,0 +1,1 @@
+"""What stands around translation and needs no model: sentences, glossaries, memory keys, conversations. Pure."""
