@@ -8,15 +8,15 @@ What it refuses to be: a resolver with a cache.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from appliance.errors import EngineUnavailable
+from appliance.networks import Network, is_local
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+__all__ = ["Address", "Network", "is_local", "parse_address", "resolve_local", "tls_context"]
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,6 @@ def parse_address(text: str) -> Address:
     tls = url.scheme == "https"
     prefix = url.path.rstrip("/").removesuffix("/v1")
     return Address(host=url.hostname, port=url.port or (443 if tls else 80), tls=tls, prefix=prefix)
-
-
-def is_local(ip: str, networks: tuple[Network, ...]) -> bool:
-    """Loopback, or inside one of the site's networks. IPv4 inside IPv6 counts as IPv4."""
-    address = ipaddress.ip_address(ip)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address.is_loopback or any(address in network for network in networks)
 
 
 async def resolve_local(address: Address, networks: tuple[Network, ...]) -> str:

@@ -21,6 +21,7 @@ from appliance.errors import (
     DeadlineExceeded,
     EngineFailed,
     EngineUnavailable,
+    NotBuilt,
     RateLimited,
     TooLarge,
 )
@@ -39,45 +40,57 @@ class ChatEngine:
         """Events of ``call``. Closing early closes the connection, and vLLM aborts the request."""
         # a whole answer is silent until it is complete; only the deadline can tell it from a hang
         silence_s = None if call.stream else 0.0
-        async with await self._pool.request("POST", call.path, call.body, silence_s=silence_s) as response:
+        headers = f"x-request-id: {call.request_id}\r\n" if call.request_id else ""
+        if call.traceparent:
+            headers += f"traceparent: {call.traceparent}\r\n"
+        async with await self._pool.request(
+            "POST", call.path, call.body, headers=headers, silence_s=silence_s
+        ) as response:
             await raise_for_status(response)
             if not call.stream:
-                yield _whole(await response.read(), call.choices)
+                yield whole_answer(await response.read(), call.choices)
                 return
-            _check_content_type(response, b"text/event-stream")
-            async with aclosing(_events(response, call)) as events:
+            check_content_type(response, b"text/event-stream")
+            async with aclosing(events_of(response, call)) as events:
                 async for event in events:
                     yield event
 
 
-async def _events(response: Response, call: Call) -> AsyncGenerator[Event]:
+async def events_of(response: Response, call: Call) -> AsyncGenerator[Event]:
+    """A streamed answer's events, checked as they pass. Raises EngineFailed for one that is cut or broken."""
     scanner = Scanner(call.choices, call.keep_usage)
-    async for piece in response.pieces():
-        if out := scanner.feed(piece):
-            yield Data(out)
-        if scanner.done:
-            await response.settle()
-            break
-    usage, finish_reason = scanner.finish()
-    yield End(usage, finish_reason, _DONE)
+    try:
+        async for piece in response.pieces():
+            if out := scanner.feed(piece):
+                yield Data(out)
+            if scanner.done:
+                await response.settle()
+                break
+        usage, finish_reason = scanner.finish()
+    except ApplianceError as e:
+        e.partial = scanner.partial()
+        raise
+    yield End(usage, finish_reason, _DONE, scanner.answer())
 
 
-def _check_content_type(response: Response, wanted: bytes) -> None:
+def check_content_type(response: Response, wanted: bytes) -> None:
+    """Raise EngineFailed unless the body is of type ``wanted``."""
     got = response.headers.get(b"content-type", b"")
     if not got.startswith(wanted):
         raise EngineFailed(f"the engine answered with content type {got.decode('latin-1')[:100]!r}")
 
 
-def _whole(body: bytes, choices: int) -> End:
+def whole_answer(body: bytes, choices: int) -> End:
+    """The end that a whole answer is. Raises EngineFailed for one that is unfinished or no completion."""
     try:
         answer = whole_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise EngineFailed("the engine's answer is not the JSON of a completion") from None
     reasons = [choice.finish_reason for choice in answer.choices]
     if len(reasons) < choices or None in reasons:
         raise EngineFailed("the engine's answer is unfinished", code="stream_cut")
     usage = answer.usage.usage() if answer.usage is not None else Usage()
-    return End(usage, str(reasons[0]), body)
+    return End(usage, str(reasons[0]), body, answer.answer())
 
 
 async def raise_for_status(response: Response) -> None:
@@ -86,7 +99,7 @@ async def raise_for_status(response: Response) -> None:
         return
     if 300 <= response.status < 400:
         raise EngineFailed("the engine answered with a redirect, which is refused")
-    message, code, param = _error_fields(await response.read())
+    message, code, param = error_fields(await response.read())
     raise _mapped(response, message, code, param)
 
 
@@ -103,6 +116,8 @@ def _mapped(response: Response, message: str, code: str | None, param: str | Non
             message = "this model cannot call tools; leave tools out, or use a model whose chat template knows them"
             code, param = "tools_not_supported", "tools"
         return BadRequest(message or "the engine refused the request", code=code, param=param)
+    if status == 501:
+        return NotBuilt(message or "the engine has no such ability", code=code, param=param)
     if status == 429:
         retry = response.headers.get(b"retry-after", b"1").decode("latin-1")[:20]
         return RateLimited("the engine takes no more requests now; try again later", headers={"retry-after": retry})
@@ -111,7 +126,8 @@ def _mapped(response: Response, message: str, code: str | None, param: str | Non
     return EngineFailed(f"the engine answered with status {status}")
 
 
-def _error_fields(body: bytes) -> tuple[str, str | None, str | None]:
+def error_fields(body: bytes) -> tuple[str, str | None, str | None]:
+    """Message, code and parameter of an OpenAI-shaped error; empty and None where there is none."""
     try:
         error = msgspec.json.decode(body)["error"]
         code = error.get("code")
@@ -121,5 +137,5 @@ def _error_fields(body: bytes) -> tuple[str, str | None, str | None]:
             code if isinstance(code, str) else None,
             param if isinstance(param, str) else None,
         )
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
         return "", None, None

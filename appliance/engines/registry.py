@@ -9,9 +9,11 @@ What it costs: one directory listing and a stat an engine, 4 times a second (abo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +21,11 @@ import msgspec
 
 from appliance.engines import Engine
 from appliance.engines.address import Network, parse_address
+from appliance.engines.breaker import Breaker
 from appliance.engines.chat import ChatEngine
+from appliance.engines.hosted import HostedEngine
 from appliance.engines.transcribe import OpenAITranscribeEngine, TranscribeEngine
+from appliance.engines.translate import TranslateEngine
 from appliance.engines.wire import Pool
 from appliance.errors import ApplianceError
 from appliance.settings import EngineSettings, Settings, SettingsError
@@ -28,13 +33,44 @@ from appliance.types import EngineState, Task
 
 READ_EVERY_S = 0.25
 PROBE_EVERY_S = 2.0
-_LIVING = ("starting", "ready", "stopping")
+_LATEST = 0.1  # the weight of the newest answer in what is usual
+_LIVING = ("starting", "ready", "swapping", "stopping")
 _log = logging.getLogger("appliance.engines")
 _state_decoder = msgspec.json.Decoder(EngineState)
 
 
+class BusyTime:
+    """For how long at least one request was running, and for how long any could: nanoseconds since last taken."""
+
+    def __init__(self, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self._now = monotonic_ns
+        self._since: int | None = None
+        self._busy_ns = 0
+        self._taken_at = monotonic_ns()
+
+    def start(self) -> None:
+        """The first request begins."""
+        self._since = self._now()
+
+    def stop(self) -> None:
+        """The last one has ended."""
+        if self._since is not None:
+            self._busy_ns += self._now() - self._since
+            self._since = None
+
+    def take(self) -> tuple[int, int]:
+        """Busy and elapsed time since the last call."""
+        now = self._now()
+        busy, self._busy_ns = self._busy_ns, 0
+        if self._since is not None:
+            busy += now - self._since
+            self._since = now
+        elapsed, self._taken_at = now - self._taken_at, now
+        return busy, elapsed
+
+
 class Entry:
-    """One engine: its last known state, its adapter, and how many requests are in it."""
+    """One engine: its last known state, its adapter, how many requests are in it, and how they end."""
 
     def __init__(self, state: EngineState, engine: Engine, pool: Pool, salted: bool) -> None:
         self.state = state
@@ -42,6 +78,52 @@ class Entry:
         self.pool = pool
         self.salted = salted
         self.in_flight = 0
+        self.busy = BusyTime()
+        self.breaker = Breaker()
+        self.usual_s = 0.0  # what a whole answer takes, by the latest of them; 0: none was seen
+        self._first_ms: float | None = None  # until the first token, likewise
+        self._beside = 0.0  # requests in the engine when that was measured
+
+    @property
+    def hosted(self) -> bool:
+        """Whether its models run off this site: nothing may be sent to it without a permit."""
+        return self.state.kind == "hosted"
+
+    def takes(self, now_s: float) -> bool:
+        """Whether it is ready, and not being spared after failures."""
+        return self.state.phase == "ready" and self.breaker.allows(now_s)
+
+    @property
+    def prefills(self) -> bool:
+        """Whether it can take up an answer that another began: vLLM can, and what knows cache salts is vLLM."""
+        return self.salted and self.state.task == "chat"
+
+    def took(self, total_s: float, first_ms: float | None = None) -> None:
+        """A whole answer, so long; ``first_ms`` until its first token, where it was streamed."""
+        self.usual_s += (total_s - self.usual_s) * (_LATEST if self.usual_s else 1.0)
+        if first_ms is not None:
+            weight = 1.0 if self._first_ms is None else _LATEST
+            self._first_ms = (self._first_ms or 0.0) + (first_ms - (self._first_ms or 0.0)) * weight
+            self._beside += (self.in_flight - self._beside) * weight
+
+    @property
+    def predicted_ttft_ms(self) -> float | None:
+        """What the next request may expect: as the latest did, by how many more or fewer are in it now."""
+        if self._first_ms is None:
+            return None
+        return self._first_ms * (self.in_flight + 1) / (self._beside + 1)
+
+    def enter(self) -> None:
+        """A request begins on it."""
+        if self.in_flight == 0:
+            self.busy.start()
+        self.in_flight += 1
+
+    def leave(self) -> None:
+        """A request has ended on it."""
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self.busy.stop()
 
 
 class Registry:
@@ -52,24 +134,49 @@ class Registry:
         self._clock = clock
         self._networks: tuple[Network, ...] = tuple(ipaddress.ip_network(n) for n in settings.site.networks)
         self._seen: dict[str, tuple[int, int]] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._round = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
+        self._probers: dict[str, asyncio.Task[None]] = {}
         self.entries: dict[str, Entry] = {}
 
     def start(self) -> None:
         """Read the state files once, then keep reading and probing in the background."""
         self.read_states()
-        self._tasks.append(asyncio.create_task(self._read_forever()))
+        self._reader = asyncio.create_task(self._read_forever())
         for name, engine in self._settings.engines.items():
-            if engine.kind == "openai":
-                self._tasks.append(asyncio.create_task(self._probe_forever(name, engine)))
+            self._start_probing(name, engine)
+
+    def _start_probing(self, name: str, engine: EngineSettings) -> None:
+        if engine.kind == "openai":
+            self._probers[name] = asyncio.create_task(self._probe_forever(name, engine))
 
     async def close(self) -> None:
         """Stop the background tasks and close idle connections."""
-        for task in self._tasks:
+        tasks = [*self._probers.values(), *([self._reader] if self._reader is not None else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for entry in self.entries.values():
             entry.pool.close()
+
+    def take_settings(self, settings: Settings) -> None:
+        """Engines that are new appear, those that are gone or have changed are let go of; answers under way finish."""
+        old, self._settings = self._settings, settings
+        self._networks = tuple(ipaddress.ip_network(n) for n in settings.site.networks)
+        everywhere = old.site != settings.site or old.server.engine_silence_s != settings.server.engine_silence_s
+        for name in {*old.engines, *settings.engines}:
+            before, now = old.engines.get(name), settings.engines.get(name)
+            if before == now and not everywhere:
+                continue
+            if (prober := self._probers.pop(name, None)) is not None:
+                prober.cancel()
+            self._seen.pop(name, None)
+            # an engine of this machine keeps what its supervisor says of it: that it changes with its next start
+            if now is None or everywhere or "openai" in (now.kind, before.kind if before is not None else ""):
+                self._drop(name)
+            if now is not None:
+                self._start_probing(name, now)
+        self.read_states()
 
     # engines with a state file
 
@@ -78,6 +185,8 @@ class Registry:
             await asyncio.sleep(READ_EVERY_S)
             try:
                 self.read_states()
+                self._round.set()  # wakes all who wait for a change; the next round is a new one
+                self._round = asyncio.Event()
             except Exception:  # out of descriptors, say: this task must outlive it, or no change is ever seen again
                 _log.exception("the engines' state files could not be read; trying again")
 
@@ -85,15 +194,15 @@ class Registry:
         """One round over the configured engines' state files."""
         for name, engine in self._settings.engines.items():
             if engine.kind != "openai":
-                self._read_state(name, self._settings.run / f"{name}.json")
+                self._read_state(name, self._settings.state_file(name))
 
     def _read_state(self, name: str, path: Path) -> None:
         try:
             stat = path.stat()
             if self._seen.get(name) != (stat.st_mtime_ns, stat.st_ino):
-                self._put(_state_decoder.decode(path.read_bytes()), salted=True)
+                self._take(name, _state_decoder.decode(path.read_bytes()))
                 self._seen[name] = (stat.st_mtime_ns, stat.st_ino)
-        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        except (FileNotFoundError, PermissionError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self._seen.pop(name, None)
             self._drop(name)
             return
@@ -101,9 +210,15 @@ class Registry:
         if entry is None:  # a file that speaks of another engine
             return
         if entry.state.phase in _LIVING and not _alive(entry.state.supervisor_pid):
-            self._put(
-                msgspec.structs.replace(entry.state, phase="failed", detail="its supervisor is gone"), salted=True
-            )
+            self._take(name, msgspec.structs.replace(entry.state, phase="failed", detail="its supervisor is gone"))
+
+    def _take(self, name: str, state: EngineState) -> None:
+        """A state that was read. What is configured as hosted is hosted, whatever a file says, and the reverse."""
+        hosted = self._settings.engines[name].kind == "hosted"
+        if hosted != (state.kind == "hosted"):
+            state = msgspec.structs.replace(state, phase="failed", detail="it was started as an engine of another kind")
+        # cache_salt is vllm's
+        self._put(state, salted=not hosted)
 
     def _drop(self, name: str) -> None:
         entry = self.entries.pop(name, None)
@@ -117,6 +232,9 @@ class Registry:
             return
         self._drop(state.name)
         self.entries[state.name] = self._entry(state, salted)
+        if old is not None:  # requests on the old connections still end there, but its hours are this engine's
+            self.entries[state.name].busy = old.busy
+            self.entries[state.name].breaker = old.breaker
 
     def _entry(self, state: EngineState, salted: bool) -> Entry:
         pool = Pool(
@@ -126,8 +244,13 @@ class Registry:
             self._settings.server.engine_silence_s,
         )
         engine: Engine
-        if state.task == "chat":
+        configured = self._settings.engines.get(state.name)
+        if state.kind == "hosted" or (configured is not None and configured.kind == "hosted"):
+            engine = HostedEngine(pool)
+        elif state.task == "chat":
             engine = ChatEngine(pool)
+        elif state.task == "translate":
+            engine = TranslateEngine(pool)
         elif state.kind == "openai":
             engine = OpenAITranscribeEngine(pool)
         else:
@@ -153,7 +276,7 @@ class Registry:
                 if response.status != 200:
                     raise ApplianceError(f"GET /v1/models answered {response.status}")
             cards = msgspec.json.decode(body, type=_Models).data
-        except (ApplianceError, msgspec.DecodeError, UnicodeDecodeError) as e:
+        except (ApplianceError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             # what it served is remembered: callers get "try again" for its models, not "no such model"
             old = self.entries.get(name)
             models = engine.models or (old.state.models if old is not None else ())
@@ -197,24 +320,57 @@ class Registry:
 
     # what the rest of the gateway asks
 
+    def take_busy(self) -> list[tuple[str, int, int]]:
+        """Each engine with its busy and its ready nanoseconds since the last call."""
+        result = []
+        for name, entry in self.entries.items():
+            busy_ns, elapsed_ns = entry.busy.take()
+            if busy_ns or entry.state.phase == "ready":
+                result.append((name, busy_ns, elapsed_ns))
+        return result
+
     def model_names(self) -> list[str]:
         """Every model an engine serves or is about to serve, sorted."""
         return sorted({m for e in self.entries.values() for m in e.state.models} | self._configured_models())
 
     def _configured_models(self) -> set[str]:
-        return {e.model for e in self._settings.engines.values() if e.model is not None}
+        """Of engines that have not said yet what they serve; one that was swapped serves something else."""
+        return {e.model for n, e in self._settings.engines.items() if e.model is not None and n not in self.entries}
 
     def resolve(self, model: str) -> str:
-        """The model an alias stands for, or the name itself."""
-        return self._settings.aliases.get(model, model)
+        """The model an alias stands for, or the name itself. An alias follows its engine through a swap."""
+        target = self._settings.aliases.get(model)
+        if target is None:
+            return model
+        if any(target in entry.state.models for entry in self.entries.values()):
+            return target
+        for name, engine in self._settings.engines.items():
+            if engine.model == target and (entry := self.entries.get(name)) is not None and entry.state.models:
+                return entry.state.models[0]
+        return target
+
+    def swapping(self, model: str) -> bool:
+        """Whether ``model`` is being loaded in another's place right now."""
+        return any(e.state.phase == "swapping" and model in e.state.models for e in self.entries.values())
+
+    async def swapped_in(self, model: str, within_s: float) -> None:
+        """Wait until ``model`` is no longer being loaded in another's place, for better or worse."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self.swapping(model):
+                    await self.next_round()
+
+    async def next_round(self) -> None:
+        """Wait until the state files have been read once more."""
+        await self._round.wait()
 
     def task_of(self, model: str) -> Task | None:
         """What ``model`` is for, None when nobody serves it."""
         for entry in self.entries.values():
             if model in entry.state.models:
                 return entry.state.task
-        for engine in self._settings.engines.values():
-            if engine.model == model:
+        for name, engine in self._settings.engines.items():
+            if model in engine.served and name not in self.entries:
                 return engine.task
         return None
 
@@ -230,8 +386,8 @@ class _Models(msgspec.Struct):
 
 
 def _authorization(engine: EngineSettings | None) -> str:
-    if engine is None or engine.api_key_file is None:
-        return ""
+    if engine is None or engine.api_key_file is None or engine.kind == "hosted":
+        return ""  # a hosted engine's key is its host's, and the gateway may not even read it
     return "Bearer " + Path(engine.api_key_file).expanduser().read_text(encoding="utf-8").strip()
 
 

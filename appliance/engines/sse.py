@@ -14,19 +14,44 @@ import msgspec
 from msgspec import Struct
 
 from appliance.errors import EngineFailed
-from appliance.types import Usage
+from appliance.types import Answer, Partial, ToolUse, Usage
 
 _EVENT_END = b"\n\n"
 _MAX_EVENT_BYTES = 4 * 1024 * 1024
 
 
+class _Function(Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(Struct):
+    index: int = 0
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Said(Struct):
+    """A whole message, or a piece of one."""
+
+    content: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
 class _Choice(Struct):
     index: int = 0
     finish_reason: str | None = None
+    delta: _Said | None = None
+    message: _Said | None = None
 
 
 class _Details(Struct):
     cached_tokens: int | None = 0
+    audio_tokens: int | None = 0
+
+
+class _Completion(Struct):
+    reasoning_tokens: int | None = 0
 
 
 class WireUsage(Struct):
@@ -35,15 +60,24 @@ class WireUsage(Struct):
     prompt_tokens: int = 0
     completion_tokens: int | None = 0
     prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Completion | None = None
 
     def usage(self) -> Usage:
         """The same figures in the appliance's own type."""
-        details = self.prompt_tokens_details
+        details, written = self.prompt_tokens_details, self.completion_tokens_details
         return Usage(
             prompt_tokens=self.prompt_tokens,
             cached_tokens=(details.cached_tokens or 0) if details is not None else 0,
             completion_tokens=self.completion_tokens or 0,
+            thinking_tokens=(written.reasoning_tokens or 0) if written is not None else 0,
+            audio_tokens=(details.audio_tokens or 0) if details is not None else 0,
         )
+
+
+class _Opening(Struct):
+    id: str = ""
+    created: int = 0
+    model: str = ""
 
 
 class _Chunk(Struct):
@@ -58,8 +92,22 @@ class WholeAnswer(Struct):
     choices: list[_Choice]
     usage: WireUsage | None = None
 
+    def answer(self) -> Answer | None:
+        """What the first choice said; None for a legacy completion."""
+        said = self.choices[0].message if self.choices else None
+        if said is None:
+            return None
+        tools = tuple(_tool(call) for call in said.tool_calls or ())
+        return Answer(said.content or "", tools)
+
+
+def _tool(call: _ToolCall) -> ToolUse:
+    function = call.function or _Function()
+    return ToolUse(call.id or "", function.name or "", function.arguments or "")
+
 
 _chunk_decoder = msgspec.json.Decoder(_Chunk)
+_opening_decoder = msgspec.json.Decoder(_Opening)
 whole_decoder = msgspec.json.Decoder(WholeAnswer)
 
 
@@ -72,6 +120,11 @@ class Scanner:
         self._tail = b""
         self._finished: dict[int, str] = {}
         self._usage: WireUsage | None = None
+        self._content: list[str] = []
+        self._tools: dict[int, ToolUse] = {}
+        self._chat = False
+        self._opening = b""
+        self._passed = 0  # pieces of content that have been given on
         self.done = False
 
     def feed(self, piece: bytes) -> bytes:
@@ -87,6 +140,7 @@ class Scanner:
         events = piece.split(_EVENT_END)
         events.pop()  # what follows the last end is empty
         kept = [event for event in events if self._keep(event)]
+        self._passed = len(self._content)
         if len(kept) == len(events):
             return piece
         return b"".join(event + _EVENT_END for event in kept)
@@ -108,17 +162,46 @@ class Scanner:
             return False
         try:
             chunk = _chunk_decoder.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise EngineFailed("the engine sent a stream event that is not valid JSON") from None
         if chunk.error is not None:
-            raise EngineFailed(f"the engine stopped with an error: {_error_text(chunk.error)}")
+            raise EngineFailed(
+                f"the engine stopped with an error: {_error_text(chunk.error)}", code=_error_code(chunk.error)
+            )
         for choice in chunk.choices:
             if choice.finish_reason is not None:
                 self._finished[choice.index] = choice.finish_reason
+            if choice.delta is not None and choice.index == 0:
+                self._hear(choice.delta, data)
         if chunk.usage is not None:
             self._usage = chunk.usage
             return bool(chunk.choices) or self._keep_usage
         return True
+
+    def _hear(self, said: _Said, data: bytes) -> None:
+        if not self._chat:
+            self._chat, self._opening = True, data
+        if said.content:
+            self._content.append(said.content)
+        for call in said.tool_calls or ():
+            new, old = _tool(call), self._tools.get(call.index)
+            if old is not None:  # id and name come with the first piece, arguments in many
+                new = ToolUse(old.id or new.id, old.name or new.name, old.arguments + new.arguments)
+            self._tools[call.index] = new
+
+    def answer(self) -> Answer | None:
+        """What the first choice said so far; None for a legacy completion."""
+        if not self._chat:
+            return None
+        return Answer("".join(self._content), tuple(self._tools[index] for index in sorted(self._tools)))
+
+    def partial(self) -> Partial | None:
+        """What was passed on, where it is the beginning of one plain text that has not ended; else None."""
+        if not self._chat or self._tools or self._finished or self._wanted > 1 or not self._passed:
+            return None
+        opening = _opening_decoder.decode(self._opening)
+        said = "".join(self._content[: self._passed])
+        return Partial(opening.id, opening.created, opening.model, said, self._passed)
 
     def finish(self) -> tuple[Usage, str]:
         """Usage and finish reason of a stream that ended. Raises EngineFailed when it was cut."""
@@ -134,6 +217,12 @@ def _data_of(event: bytes) -> bytes:
     """The data of an event with several lines, as the specification joins them."""
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
     return b"\n".join(lines).strip()
+
+
+def _error_code(error: Any) -> str | None:
+    """A word of our own hosts; vLLM's codes are numbers."""
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) and code.isidentifier() else None
 
 
 def _error_text(error: Any) -> str:

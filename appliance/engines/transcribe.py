@@ -8,7 +8,7 @@ What it refuses to be: a decoder. Audio passes through as the bytes that were up
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -18,18 +18,20 @@ from msgspec import Struct
 from appliance.engines import Call
 from appliance.engines.chat import raise_for_status
 from appliance.engines.wire import Pool, Response
-from appliance.errors import ApplianceError, EngineFailed
+from appliance.errors import ApplianceError, BadRequest, EngineFailed
 from appliance.types import Data, End, Event, Usage
 
 
 class _Result(Struct):
     text: str
     duration_s: float
+    heard_s: float | None = None  # of a detection, which hears a part
 
 
 class _Line(Struct):
     type: str
     text: str = ""
+    done: float = 0.0
     result: msgspec.Raw = msgspec.Raw(b"")
     status: int = 502
     code: str = "engine_failed"
@@ -54,10 +56,10 @@ class TranscribeEngine:
             "POST", call.path, call.body, "application/octet-stream", header, silence_s
         ) as response:
             await raise_for_status(response)
-            if not call.stream:
+            if b"ndjson" not in response.headers.get(b"content-type", b""):  # whole, as asked or all it can do
                 yield _end(await response.read())
                 return
-            async with aclosing(_lines(response)) as events:
+            async with aclosing(_lines(response, call.progress)) as events:
                 async for event in events:
                     yield event
 
@@ -71,6 +73,12 @@ class OpenAITranscribeEngine:
     async def stream(self, call: Call) -> AsyncGenerator[Event]:
         """Events of ``call``, translated to and from OpenAI's multipart form and ``verbose_json``."""
         params = msgspec.json.decode(call.header.encode())
+        if own := [name for name in ("raw", "split", "verbatim") if params.get(name)]:
+            raise BadRequest(
+                f"the speech engine for {call.model!r} runs elsewhere and does not do this ({own[0]}); "
+                "leave it out, or name a model that runs on this appliance",
+                code="unsupported_parameter",
+            )
         boundary = secrets.token_hex(16)
         body = _multipart(boundary, _form_fields(params, call.model), call.body)
         content_type = f"multipart/form-data; boundary={boundary}"
@@ -87,12 +95,13 @@ class OpenAITranscribeEngine:
 def _end(result: bytes) -> End:
     try:
         decoded = _result_decoder.decode(result)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise EngineFailed("the speech engine's answer is not a result object") from None
-    return End(Usage(audio_s=decoded.duration_s), "stop", result)
+    heard_s = decoded.duration_s if decoded.heard_s is None else decoded.heard_s
+    return End(Usage(audio_s=heard_s), "stop", result)
 
 
-async def _lines(response: Response) -> AsyncGenerator[Event]:
+async def _lines(response: Response, progress: Callable[[float], None] | None) -> AsyncGenerator[Event]:
     tail = b""
     async for piece in response.pieces():
         *lines, tail = (tail + piece).split(b"\n")
@@ -102,6 +111,8 @@ async def _lines(response: Response) -> AsyncGenerator[Event]:
             line = _decode_line(raw)
             if line.type == "delta":
                 yield Data(line.text.encode())
+            elif line.type == "progress" and progress is not None:
+                progress(line.done)
             elif line.type == "done":
                 yield _end(bytes(line.result))
                 return
@@ -113,7 +124,7 @@ async def _lines(response: Response) -> AsyncGenerator[Event]:
 def _decode_line(raw: bytes) -> _Line:
     try:
         return _line_decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise EngineFailed("the speech engine sent a line that is not valid JSON") from None
 
 
@@ -153,5 +164,5 @@ def _from_verbose(body: bytes) -> bytes:
                 "words": answer.get("words"),
             }
         )
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ValueError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError, ValueError):
         raise EngineFailed("the other server's answer is not a verbose_json transcription") from None

@@ -1,7 +1,7 @@
 """The files around one engine: its state, its lock, its log, and the sockets a dead one left behind.
 
 What it is: ``run/NAME.json`` (state, replaced atomically), ``run/NAME.lock`` (held by the supervisor and by
-the guard, so it stays taken until nothing of the engine is left), ``logs/NAME.log`` and its predecessor.
+the guard, so it stays taken until nothing of the engine is left).
 What it refuses to be: a store. Everything here may be deleted while the engine is stopped.
 """
 
@@ -29,24 +29,45 @@ _LOCK_RETRY_S = 0.05
 _decoder = msgspec.json.Decoder(EngineState)
 
 
-def make_private(directory: Path) -> None:
-    """``directory`` for its owner only (0700), also when it existed."""
-    directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(0o700)
+def make_private(directory: Path, shared: bool = False) -> None:
+    """``directory`` for its owner only (0700), also when it existed.
+
+    ``shared``: where its group may read it already, that stays (the hosted process' socket, which the gateway's user
+    has to reach).
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kept = directory.stat().st_mode & 0o050 if shared else 0
+    directory.chmod(0o700 | kept)
 
 
-def write_state(path: Path, state: EngineState) -> None:
-    """Replace ``path`` in one step: a reader sees the old state or the new one."""
-    part = path.with_suffix(".json.part")
-    part.write_bytes(msgspec.json.encode(state))
-    part.replace(path)
+def replace_file(path: Path, content: bytes, mode: int | None = None) -> bool:
+    """Replace ``path`` in one step, its directory made where it is not there. False where the disk does not take it:
+    no engine ends because a file about it cannot be written."""
+    part = path.with_suffix(f"{path.suffix}.part")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part.write_bytes(content)
+        if mode is not None:
+            part.chmod(mode)
+        part.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def write_state(path: Path, state: EngineState) -> bool:
+    """Replace ``path`` in one step: a reader sees the old state or the new one. False where it cannot be written."""
+    # of a hosted engine by another user of the group: its gateway
+    return replace_file(path, msgspec.json.encode(state), 0o640 if state.kind == "hosted" else None)
 
 
 def read_state(path: Path) -> EngineState | None:
     """The state, None when there is none that can be read."""
     try:
         return _decoder.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -63,8 +84,9 @@ def take_lock(path: Path, within_s: float = 0.0) -> int | None:
                 continue
             os.close(fd)
             return None
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
+        with contextlib.suppress(OSError):  # a full disk: then nobody can say who holds it, and it is held all the same
+            os.ftruncate(fd, 0)
+            os.write(fd, f"{os.getpid()}\n".encode())
         return fd
 
 
@@ -110,12 +132,3 @@ def sweep_ipc(run: Path) -> int:
             path.unlink(missing_ok=True)
             swept += 1
     return swept
-
-
-def open_log(logs: Path, name: str) -> int:
-    """A descriptor for a fresh ``NAME.log``; the one before is kept as ``NAME.log.1``."""
-    logs.mkdir(parents=True, exist_ok=True)
-    path = logs / f"{name}.log"
-    with contextlib.suppress(FileNotFoundError):
-        path.replace(logs / f"{name}.log.1")
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)

@@ -7,7 +7,8 @@ are gone. As a subreaper it also finds processes that left the group: a kill -9 
 leaves EngineCore and Worker alive (2.8 GB, serving.md), and PR_SET_PDEATHSIG reaches only direct children.
 What it refuses to be: a supervisor. It restarts nothing, reads no settings, writes no file. The supervisor
 kills the group itself if the guard is killed, and PR_SET_PDEATHSIG takes the engine's main process at once.
-What it costs: one process of about 10 MB that sleeps in poll(); a tenth of a second at an engine's start.
+What it costs: one process of about 10 MB that sleeps in poll() and looks about every 15 s; a tenth of a second at an
+engine's start.
 
 Lines it reads: ``stop GRACE_S``. Lines it writes: ``started PID``, ``failed TEXT``, ``exit STATUS`` (as of
 waitpid), ``stuck PID…`` (still there 5 s after SIGKILL) and ``gone`` (nothing is left).
@@ -33,6 +34,8 @@ else:  # started by path, under -I: neither this directory nor the package is im
 _CONTROL_FD = 0
 _DEFAULT_GRACE_S = 10.0
 _KILL_ROUND_S = 5.0
+# how often the engine's shared memory is noted: whoever mapped it may be dead before the engine's main process is
+_LOOK_S = 15.0
 
 
 class Guard:
@@ -43,6 +46,7 @@ class Guard:
         self._heard = b""
         self._kill_at: float | None = None
         self._dying = False
+        self._shared: set[str] = set()
 
     def run(self, argv: list[str]) -> int:
         """Start ``argv``, return when nothing of it is left."""
@@ -113,7 +117,10 @@ class Guard:
             wait_s = None if self._kill_at is None else self._kill_at - time.monotonic()
             if wait_s is not None and wait_s <= 0:
                 return
-            for fd, _ in poll.poll(None if wait_s is None else wait_s * 1000 + 1):
+            ready = poll.poll(_LOOK_S * 1000 if wait_s is None else min(wait_s, _LOOK_S) * 1000 + 1)
+            if not ready:
+                self._look()
+            for fd, _ in ready:
                 if fd == wake:
                     os.read(wake, 4096)
                     self._collect()
@@ -141,6 +148,7 @@ class Guard:
 
         Only the main process: vLLM's workers, signalled too, would die under the requests it still drains.
         """
+        self._look()
         at = time.monotonic() + grace_s
         if self._main and self._kill_at is None:
             processes.kill(self._main, signal.SIGTERM)
@@ -152,14 +160,23 @@ class Guard:
             self._dying = True
             self._say(f"exit {status}")
 
+    def _look(self) -> None:
+        """Note what is mapped now: the dead map nothing, and vLLM's message queues would stay behind.
+
+        vLLM's API server kills a frozen EngineCore before it ends itself, so looking at the end alone is too late.
+        """
+        self._shared |= processes.shared_memory(processes.descendants(os.getpid()))
+
     def _end(self) -> None:
-        processes.kill_group(self._main)
         me = os.getpid()
+        self._look()
+        processes.kill_group(self._main)
         while left := processes.kill_below(me, within_s=_KILL_ROUND_S):
             self._say("stuck " + " ".join(str(pid) for pid in sorted(left)))
         if not self._dying:
             self._collect()
         processes.reap()
+        processes.remove_shared_memory(self._shared)
         self._say("gone")
 
     def _say(self, line: str) -> None:

@@ -22,6 +22,8 @@ from appliance.supervisor.command import CannotStart, EngineCommand
 from appliance.supervisor.exits import Exit
 
 _GUARD = Path(__file__).with_name("guard.py")
+# how much longer than the grace a guard may take: it kills in rounds of 5 s
+_GUARD_LATE_S = 15.0
 
 
 class Guarded:
@@ -61,6 +63,15 @@ class Guarded:
         with contextlib.suppress(OSError):
             self._writer.write(f"stop {grace_s:.3f}\n".encode())
 
+    async def end(self, grace_s: float) -> None:
+        """``stop``, and wait until nothing is left. This process takes over from a guard that does not move."""
+        self.stop(grace_s)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self.gone), grace_s + _GUARD_LATE_S)
+            return
+        self._guard.kill()
+        await self.gone
+
     async def _follow(self) -> None:
         """Until nothing of the engine is left."""
         with contextlib.suppress(ConnectionError):
@@ -68,12 +79,14 @@ class Guarded:
                 self._heard(line.decode())
         if not self._clean:
             # the guard was killed: PR_SET_PDEATHSIG took the main process, the rest is ours to find
+            shared = processes.shared_memory(processes.descendants(os.getpid()))
             processes.kill_group(self.pid)
             self.stuck = tuple(sorted(await asyncio.to_thread(processes.kill_below, os.getpid())))
         self._writer.close()
         await asyncio.to_thread(self._guard.wait)
         reaped = processes.reap()
         if not self._clean:
+            processes.remove_shared_memory(shared)
             self.wait_status = reaped.get(self.pid, signal.SIGKILL)
 
     def _heard(self, line: str) -> None:

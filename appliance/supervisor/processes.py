@@ -56,6 +56,11 @@ def parents() -> dict[int, int]:
     return table
 
 
+def exists(pid: int) -> bool:
+    """Whether there is a process ``pid``."""
+    return pid > 0 and os.path.exists(f"/proc/{pid}")
+
+
 def descendants(root: int) -> set[int]:
     """Every live process below ``root``, whatever session or group it is in."""
     children: dict[int, list[int]] = {}
@@ -69,6 +74,35 @@ def descendants(root: int) -> set[int]:
                 found.add(pid)
                 queue.append(pid)
     return found
+
+
+def shared_memory(pids: set[int]) -> set[str]:
+    """The files in /dev/shm that any of ``pids`` maps.
+
+    Python's SharedMemory is unlinked by a resource tracker, which a kill -9 of the whole tree takes as well.
+    """
+    found = set()
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/maps", "rb") as file:
+                for line in file:
+                    fields = line.rstrip().split(None, 5)
+                    if len(fields) == 6 and fields[5].startswith(b"/dev/shm/") and not fields[5].endswith(b"(deleted)"):
+                        found.add(os.fsdecode(fields[5]))
+        except OSError:  # gone, or somebody else's
+            continue
+    return found
+
+
+def remove_shared_memory(paths: set[str]) -> None:
+    """Remove those of ``paths`` that no living process maps."""
+    if not paths:
+        return
+    for path in paths - shared_memory(set(parents())):
+        try:
+            os.unlink(path)
+        except OSError:
+            pass  # its owner was quicker
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:

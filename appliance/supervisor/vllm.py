@@ -3,7 +3,7 @@
 What it is: pure functions from settings to an ``EngineCommand``. The OpenAI server runs on a Unix socket
 (vllm's own API key leaves ``/tokenize``, ``/pause`` and others open), offline, without telemetry, with an explicit
 KV cache, so that two engines never mis-size each other (vllm #55827, #56830).
-What it refuses to be: clever about memory; budgets come from settings.
+What it refuses to be: clever about memory; budgets come from settings, where ``granted.py`` puts the memory plan.
 What it costs: nothing; vLLM itself starts in 20 to 30 s on two idle cores, 2.8 GB in three processes.
 """
 
@@ -18,6 +18,10 @@ from pathlib import Path
 
 from appliance.settings import EngineSettings, Settings
 from appliance.supervisor.command import EngineCommand
+from appliance.supervisor.granted import visible_gpus
+from appliance.supervisor.models import model_arguments
+from appliance.supervisor.placing import DEFAULT_KV_BYTES
+from appliance.supervisor.traces import engine_endpoint, trace_environment
 
 # What a chat template must show before tool calls are switched on, and the parser that reads the answers.
 # Without the word "tools" a template drops the tools silently, and the model never hears of them.
@@ -44,7 +48,9 @@ def vllm_command(
     own = settings.cache_dir / name
     return EngineCommand(
         argv=(sys.executable, "-m", "vllm.entrypoints.openai.api_server", *_arguments(settings, name, model_dir, cpu)),
-        env=_environment(settings, engine, own, environ, cpu),
+        env=_environment(settings, engine, own, environ, cpu)
+        | visible_gpus(engine)
+        | trace_environment(settings, name),
         cwd=own / "cwd",
         tmp=own / "tmp",
     )
@@ -56,13 +62,15 @@ def _arguments(settings: Settings, name: str, model_dir: Path, cpu: bool) -> lis
         *("--uds", str(settings.engine_socket(name))),
         *("--model", str(model_dir)),
         *("--served-model-name", str(engine.model)),
-        *("--kv-cache-memory-bytes", str(engine.kv_cache_bytes)),
+        *("--kv-cache-memory-bytes", str(engine.kv_cache_bytes or DEFAULT_KV_BYTES)),
         "--enable-prefix-caching",
         "--disable-uvicorn-access-log",
         "--disable-fastapi-docs",
         # requests may hold prompts; never in a log (this is also vllm's default)
         "--no-enable-log-requests",
     ]
+    if endpoint := engine_endpoint(settings):
+        arguments += ["--otlp-traces-endpoint", endpoint]
     if cpu:
         arguments.append("--enforce-eager")
     if engine.max_context_tokens:
@@ -72,7 +80,7 @@ def _arguments(settings: Settings, name: str, model_dir: Path, cpu: bool) -> lis
     if parser := tool_parser(model_dir):
         arguments += ["--enable-auto-tool-choice", "--tool-call-parser", parser]
     # the operator's come last: argparse lets the last one win
-    return [*arguments, *engine.extra_args]
+    return [*arguments, *model_arguments(settings, str(engine.model)), *engine.extra_args]
 
 
 def _environment(

@@ -71,6 +71,7 @@ async def test_statuses(server: Any, status: str, body: object, expected_status:
     "body",
     [
         pytest.param(b'{"choices": [', id="truncated"),
+        pytest.param(b'{"x": ' + b"[" * 100_000, id="nested"),
         pytest.param(b"<html>", id="not JSON"),
         pytest.param(b'{"choices": []}', id="no choices"),
         pytest.param(b'{"choices": [{"index": 0, "finish_reason": null}]}', id="unfinished"),

@@ -14,8 +14,10 @@ import msgspec
 import pytest
 
 from appliance.engines.address import Address
+from appliance.engines.hosted import HostedEngine
 from appliance.engines.registry import Registry, check_attached
 from appliance.engines.wire import Pool
+from appliance.errors import EngineUnavailable
 from appliance.settings import EngineSettings, Settings, SettingsError
 from appliance.types import EngineState
 
@@ -150,3 +152,63 @@ def test_an_attached_engine_that_cannot_work_is_named_at_start(
     with pytest.raises(SettingsError, match=r"engines\.box2") as caught:
         check_attached(Settings(home=tmp_path, run=tmp_path, engines={"box2": engine}))
     assert expected in str(caught.value)
+
+
+HOSTED = {"kind": "hosted", "api_key_file": "k", "hosted": {"region": "global"}}
+
+
+def hosted_state(**changes: Any) -> EngineState:
+    about = {"name": "gemini", "kind": "hosted", "models": ("gemini-3.1-flash-lite",), "region": "global"}
+    return state(**{**about, **changes})
+
+
+def with_hosted(tmp_path: Path, **hosted: Any) -> Settings:
+    engine = {**HOSTED, "hosted": {"region": "global", **hosted}}
+    return Settings.model_validate({"home": tmp_path, "run": tmp_path, "engines": {"gemini": engine}})
+
+
+async def test_a_hosted_engine_has_a_region_and_no_salt_and_needs_no_key_here(tmp_path: Path) -> None:
+    settings = with_hosted(tmp_path)
+    write(settings, hosted_state())
+    registry = Registry(settings, lambda: 0.0)
+    registry.read_states()
+    entry = registry.entries["gemini"]
+    assert (entry.hosted, entry.state.region, entry.salted) == (True, "global", False)
+    assert isinstance(entry.engine, HostedEngine)
+
+
+@pytest.mark.parametrize(("configured", "said"), [("hosted", "fake"), ("fake", "hosted")])
+async def test_an_engine_of_another_kind_than_configured_takes_nothing(
+    tmp_path: Path, configured: str, said: str
+) -> None:
+    engine = HOSTED if configured == "hosted" else {"kind": "fake", "model": "m"}
+    settings = Settings.model_validate({"home": tmp_path, "run": tmp_path, "engines": {"gemini": engine}})
+    write(settings, hosted_state(kind=said))
+    registry = Registry(settings, lambda: 0.0)
+    registry.read_states()
+    entry = registry.entries["gemini"]
+    assert (entry.state.phase, entry.takes(0.0)) == ("failed", False)
+    assert "another kind" in entry.state.detail
+    assert isinstance(entry.engine, HostedEngine)
+
+
+async def test_a_hosted_engine_of_another_user_is_found_in_its_own_directory(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "gemini.json").write_bytes(msgspec.json.encode(hosted_state()))
+    registry = Registry(with_hosted(tmp_path, run_dir=str(theirs)), lambda: 0.0)
+    registry.read_states()
+    assert registry.entries["gemini"].state.phase == "ready"
+
+
+async def test_an_engine_is_spared_after_failures_and_a_new_process_does_not_forget_why(settings: Settings) -> None:
+    write(settings, state())
+    registry = Registry(settings, lambda: 0.0)
+    registry.read_states()
+    entry = registry.entries["chat"]
+    assert entry.takes(0.0)
+    entry.breaker.heard(EngineUnavailable("x", headers={"retry-after": "9"}), 0.0)
+    write(settings, state(address="/tmp/other.sock"))
+    registry.read_states()
+    assert registry.entries["chat"] is not entry
+    assert (registry.entries["chat"].takes(8.0), registry.entries["chat"].takes(9.0)) == (False, True)

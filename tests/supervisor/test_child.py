@@ -22,13 +22,37 @@ def test_it_waits_longer_each_time_and_then_gives_up(child: Child) -> None:
     assert child.settled
 
 
-@pytest.mark.parametrize("code", [Exit.STOPPED, Exit.BAD_ARGUMENTS, Exit.MODEL_MISSING, Exit.TAKEN])
+@pytest.mark.parametrize("code", [Exit.BAD_ARGUMENTS, Exit.MODEL_MISSING, Exit.TAKEN])
 def test_what_a_restart_cannot_mend_is_left(child: Child, code: Exit) -> None:
     child.after_exit(code, now=0.0)
-    assert child.phase == "failed"
+    assert (child.phase, child.tripped) == ("failed", False)
 
 
-@pytest.mark.parametrize("code", [Exit.KILLED, Exit.NEVER_READY, -9, 1])
+def test_what_was_asked_for_is_no_crash(child: Child) -> None:
+    child.after_exit(Exit.STOPPED, now=0.0)
+    assert child.phase == "stopped"
+    for now in range(10):
+        child.after_exit(Exit.RESTART, now=float(now))
+        assert (child.phase, child.due_at, child.tripped) == ("due", now, False)
+
+
+def test_an_open_breaker_is_closed_by_hand_and_the_count_begins_anew(child: Child) -> None:
+    for crash in range(5):
+        child.after_exit(Exit.HUNG, now=float(crash))
+    assert (child.phase, child.tripped) == ("failed", True)
+    child.close_breaker()
+    assert (child.phase, child.tripped) == ("due", False)
+    child.after_exit(Exit.HUNG, now=6.0)
+    assert (child.phase, child.due_at) == ("waiting", 7.0)
+
+
+def test_one_that_waits_for_its_start_can_be_kept_stopped(child: Child) -> None:
+    child.after_exit(Exit.CRASHED, now=0.0)
+    child.stay_stopped()
+    assert child.phase == "stopped"
+
+
+@pytest.mark.parametrize("code", [Exit.KILLED, Exit.OUT_OF_MEMORY, Exit.NEVER_READY, Exit.HUNG, -9, 1])
 def test_everything_else_is_tried_again(child: Child, code: int) -> None:
     child.after_exit(code, now=0.0)
     assert (child.phase, child.due_at) == ("waiting", 1.0)

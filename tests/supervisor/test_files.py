@@ -70,7 +70,7 @@ def test_state_round_trip_leaves_no_part_behind(home: Path) -> None:
     assert [path.name for path in home.iterdir()] == ["e.json"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"x":' + b"[" * 100_000])
 def test_a_state_that_cannot_be_read_is_none(home: Path, content: bytes) -> None:
     (home / "e.json").write_bytes(content)
     assert files.read_state(home / "e.json") is None

@@ -149,6 +149,17 @@ def test_an_engine_deaf_to_sigterm_is_killed_when_its_grace_is_over(start: Start
     assert tree.all_gone()
 
 
+def test_shared_memory_of_a_process_that_died_before_the_end_goes_too(start: Starter) -> None:
+    path = Path(f"/dev/shm/appliance-test-{os.getpid()}")
+    tree = start(f"shares={path}")
+    assert path.exists()
+    assert tree.supervisor.stdin is not None
+    tree.supervisor.stdin.write("stop 30\n")
+    tree.supervisor.stdin.flush()
+    assert tree.line() == "gone 0"
+    assert not path.exists()
+
+
 def test_the_guard_is_small(start: Starter) -> None:
     tree = start()
     status = Path(f"/proc/{tree.guard}/status").read_text()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from support import alive, wait_until
 
@@ -47,3 +48,23 @@ def test_a_plain_zombie_is_nobodys_descendant() -> None:
         assert child.pid not in processes.descendants(os.getpid())
     finally:
         child.wait()
+
+
+def test_shared_memory_is_removed_once_nobody_maps_it() -> None:
+    code = (
+        "from multiprocessing import resource_tracker, shared_memory as s; m = s.SharedMemory(create=True, size=4096);"
+        "resource_tracker.unregister(m._name, 'shared_memory'); print(m.name, flush=True); input()"
+    )
+    with subprocess.Popen(
+        (sys.executable, "-c", code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        path = Path("/dev/shm") / child.stdout.readline().strip()
+        assert path.exists()
+        found = processes.shared_memory({child.pid})
+        assert found == {str(path)}
+        processes.remove_shared_memory(found)
+        assert path.exists()  # it is in use
+        child.kill()
+    processes.remove_shared_memory(found)
+    assert not path.exists()

@@ -88,8 +88,11 @@ def test_a_signal_stops_the_engine_and_exits_0(spawn: Spawn, home: Path, number:
 def test_commands(spawn: Spawn, home: Path) -> None:
     configure(home)
     process = run(spawn, home)
-    assert ask(home, b'{"op": "status"}') == {"ok": True, "state": state(home)}
-    assert ask(home, b'{"op": "dance"}') == {"ok": False, "error": "unknown operation 'dance'; known: status, stop"}
+    assert ask(home, b'{"op": "status"}') == {"ok": True, "state": state(home), "swap": None}
+    assert ask(home, b'{"op": "dance"}') == {
+        "ok": False,
+        "error": "unknown operation 'dance'; known: restart, status, stop, swap",
+    }
     assert ask(home, b"[1") == {"ok": False, "error": "send one JSON object a line"}
     assert ask(home, b'{"op": "stop"}') == {"ok": True}
     assert process.wait(20) == Exit.STOPPED
@@ -200,7 +203,7 @@ def test_the_previous_log_is_kept(spawn: Spawn, home: Path) -> None:
     [
         ('[engines.other]\nkind = "fake"\n', Exit.BAD_ARGUMENTS, "no engine 'e' in appliance.toml; configured: other"),
         ('[engines.e]\nkind = "openai"\nurl = "http://127.0.0.1:1"\n', Exit.BAD_ARGUMENTS, "it runs elsewhere"),
-        ('[engines.e]\nkind = "vllm"\nmodel = "absent"\n', Exit.MODEL_MISSING, "appliance_models ensure absent"),
+        ('[engines.e]\nkind = "vllm"\nmodel = "absent"\n', Exit.MODEL_MISSING, "appliance models list"),
         ('[engines.e]\nkind = "fake"\nmodle = "m"\n', Exit.BAD_ARGUMENTS, "did you mean 'model'?"),
     ],
 )

@@ -8,75 +8,21 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
+from serving import START_S, Served, configure
 from support import alive, wait_until
 
-from appliance.settings import EngineSettings, ServerSettings, Settings
-from appliance.supervisor import processes
+from appliance.settings import EngineSettings, ServerSettings, Settings, load_settings
+from appliance.supervisor import files, history, processes
 from appliance.supervisor.exits import Exit
 from appliance.supervisor.network import free_port
 from appliance.supervisor.serve import Serve
 
-START_S = 40.0
 Spawn = Callable[..., "subprocess.Popen[str]"]
-
-
-class Served:
-    """A running ``appliance serve`` and the lines it has printed."""
-
-    def __init__(self, home: Path, environ: dict[str, str], env: dict[str, str]) -> None:
-        self.home = home
-        self.port = free_port("127.0.0.1")
-        self.lines: list[str] = []
-        self.process = subprocess.Popen(
-            (sys.executable, "-m", "appliance", "serve"),
-            env={**environ, "APPLIANCE_PORT": str(self.port), **env},
-            cwd=home,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip())
-
-    def close(self) -> None:
-        """Stop it if it still runs. Its children hold the pipe too, so the reader ends with the last of them."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
-        self._reader.join(10)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-    def said(self, pattern: str) -> bool:
-        return any(re.search(pattern, line) for line in list(self.lines))
-
-    def wait_for(self, pattern: str, within_s: float = START_S) -> None:
-        wait_until(lambda: self.said(pattern) or self.process.poll() is not None, within_s, f"it said {pattern!r}")
-        assert self.said(pattern), self.lines
-
-    def everything_below(self) -> set[int]:
-        return processes.descendants(self.process.pid)
-
-    def state(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.home / f"run/{name}.json").read_text())
-        return found
-
-    def supervisor_of(self, name: str) -> int:
-        return int(self.state(name)["supervisor_pid"])
-
-
 Serving = Callable[..., Served]
 
 
@@ -92,14 +38,6 @@ def serving(home: Path, environ: dict[str, str]) -> Iterator[Serving]:
     yield start
     for served in started:
         served.close()
-
-
-def configure(home: Path, **faults: str) -> None:
-    toml = ""
-    for name in ("chat", "second"):
-        arguments = ["--fault", faults[name]] if name in faults else []
-        toml += f'[engines.{name}]\nkind = "fake"\nmodel = "{name}-model"\nextra_args = {json.dumps(arguments)}\n'
-    (home / "appliance.toml").write_text(toml)
 
 
 def test_one_after_another_then_a_curl_line_that_works(serving: Serving, home: Path) -> None:
@@ -181,7 +119,7 @@ def test_an_engine_that_cannot_start_keeps_nobody_else_from_it(serving: Serving,
     )
     served = serving()
     served.wait_for("base URL")
-    assert served.said("^chat: failed and not started again: model 'absent' is not there: .*make models")
+    assert served.said("^chat: failed and not started again: model 'absent' is not there: .*appliance models list")
     assert served.said("^second: ready")
     assert served.said("^not running: chat")
 
@@ -237,7 +175,130 @@ def test_the_curl_line_quotes_what_a_shell_would_split(tmp_path: Path, host: str
         server=ServerSettings(host=host, port=81),
         engines={"chat": EngineSettings(kind="vllm", model="big")},
     )
-    line = Serve(settings, {}, lambda _: None, lambda: 0.0).curl_line()
+    line = Serve(settings, {}, lambda _: None, lambda: 0.0).curl_line("chat")
     assert line.startswith(f"curl {url}/v1/chat/completions ")
     assert f"$(cat '{tmp_path}/my home/admin.key')" in line
     assert '"model":"big"' in line  # no alias points at it
+
+
+def cli(served: Served, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """An ``appliance`` command on the served home."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("APPLIANCE_")}
+    root = str(Path(__file__).resolve().parents[2])
+    return subprocess.run(
+        (sys.executable, "-m", "appliance", *arguments),
+        env={**environ, "APPLIANCE_HOME": str(served.home), "APPLIANCE_PORT": str(served.port), "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=served.home,
+    )
+
+
+def test_the_breaker_opens_says_why_and_is_closed_by_hand(home: Path, environ: dict[str, str]) -> None:
+    """With a clock of its own: the back-off of 1 + 2 + 4 + 8 s passes at once."""
+    configure(home, chat="crash_loop")
+    settings = load_settings(environ)
+    files.make_private(settings.run)
+    said: list[str] = []
+    serve = Serve(settings, environ, said.append, lambda: 0.0)
+    path, now, seen = settings.run / "chat.json", 1000.0, []
+
+    def tick_until(pattern: str) -> None:
+        def ticked() -> bool:
+            nonlocal now
+            now += 0.01
+            serve.tick(now)
+            return any(re.search(pattern, line) for line in said)
+
+        wait_until(ticked, START_S, f"it said {pattern!r}")
+
+    try:
+        for delay in ("1", "2", "4", "8"):
+            tick_until(f"^chat: exited with code 1 .*crash_loop was asked for.*; starting it again in {delay} s")
+            state = files.read_state(path)
+            assert state is not None and state.next_start_unix_s > 0
+            seen.append(state.exit)
+            now += float(delay)
+        tick_until("^chat: failed after 5 crashes in 10 min and not started again: exited with code 1")
+        state = files.read_state(path)
+        assert state is not None
+        assert (state.phase, state.exit, state.next_start_unix_s) == ("failed", "crashed", 0.0)
+        assert "crash_loop was asked for" in state.detail and "appliance engine start chat" in state.detail
+        assert [end.what for end in history.read(settings, "chat").endings] == ["crashed"] * 5
+        configure(home)
+        answer = serve.on_start({"name": "chat"})
+        assert answer == {"detail": "chat was failed; it is started now and its breaker closed"}
+        tick_until("^chat: ready")
+    finally:
+        serve.stop_engines(signal.SIGKILL)
+
+
+def test_an_attached_engine_that_is_down_is_not_praised(serving: Serving, home: Path) -> None:
+    (home / "appliance.toml").write_text('[engines.far]\nkind = "openai"\nurl = "http://127.0.0.1:9"\nmodels = ["m"]\n')
+    served = serving()
+    served.wait_for("base URL")
+    assert served.said("^attached and not answering: far")
+    assert not served.said("^ready; ask") and not served.said("curl")
+
+
+def test_stop_start_restart_reload_and_logs(serving: Serving, home: Path) -> None:
+    configure(home)
+    served = serving()
+    served.wait_for("base URL")
+    assert cli(served, "engine", "stop", "second").stdout.startswith("second is stopped;")
+    status = cli(served, "status", "--once")
+    assert status.returncode == 1
+    assert re.search(r"second +second-model +stopped", status.stdout)
+    assert re.search(r"chat +chat-model +ready", status.stdout)
+    assert cli(served, "engine", "start", "second").stdout == "second was stopped; it is started now\n"
+    before = served.supervisor_of("chat")
+    assert cli(served, "engine", "restart", "chat").returncode == 0
+    wait_until(
+        lambda: served.state("chat")["phase"] == "ready" and served.supervisor_of("chat") != before, START_S, "again"
+    )
+    assert not served.said("chat: .*starting it again in")  # no crash, so no back-off
+    assert cli(served, "logs", "chat", "-n", "1").stdout == f"listening on {home}/run/chat.sock\n"
+
+    toml = (home / "appliance.toml").read_text()
+    (home / "appliance.toml").write_text(
+        "[server]\ndrain_s = 3\nport = 1\n" + toml.replace("second-model", "other") + '[engines.new]\nkind = "fake"\n'
+    )
+    assert json.loads(cli(served, "reload", "--json").stdout) == {
+        "applied": ["server.drain_s", "engines.new"],
+        "started": ["new"],
+        "stopped": [],
+        "needs_engine_restart": ["second"],
+        "needs_restart": [],  # the environment's port wins over the file's
+    }
+    served.wait_for("^new: ready")
+    (home / "appliance.toml").write_text("[server]\ndrain = 3\n")
+    refused = cli(served, "reload")
+    assert refused.returncode == Exit.BAD_ARGUMENTS and "did you mean 'drain_s'?" in refused.stderr
+    (home / "appliance.toml").write_text(toml)
+    assert json.loads(cli(served, "reload", "--json").stdout)["stopped"] == ["new"]
+    wait_until(lambda: served.state("new")["phase"] == "stopped", 20, "new was stopped")
+
+
+def test_a_request_that_runs_when_everything_stops_gets_its_answer(serving: Serving, home: Path) -> None:
+    configure(home)
+    (home / "appliance.toml").write_text((home / "appliance.toml").read_text() + "[server]\ndrain_s = 10\n")
+    served = serving()
+    served.wait_for("base URL")
+    key = (home / "admin.key").read_text().strip()
+    client = httpx.Client(base_url=f"http://127.0.0.1:{served.port}", headers={"authorization": f"Bearer {key}"})
+    question = {
+        "model": "chat-model",
+        "messages": [{"role": "user", "content": "[[set:chunk_ms=100]]"}],
+        "stream": True,
+    }
+    with client.stream("POST", "/v1/chat/completions", json=question) as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        served.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: client.get("/health/ready").json()["reasons"], 5, "it says that it stops")
+        refused = client.post("/v1/chat/completions", json={**question, "stream": False})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+    assert served.process.wait(20) == 0

@@ -63,6 +63,14 @@ def test_eager_and_cpu_settings_on_a_machine_without_a_gpu_only(tmp_path: Path) 
     assert "OMP_NUM_THREADS" not in gpu.env and "TORCHDYNAMO_DISABLE" not in gpu.env
 
 
+def test_it_sees_the_gpus_it_was_given(tmp_path: Path) -> None:
+    environ = {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}
+    assert command(tmp_path, environ=environ).env["CUDA_VISIBLE_DEVICES"] == "0,1,2,3"
+    found = command(tmp_path, environ=environ, gpus=(1, 3))
+    assert (found.env["CUDA_VISIBLE_DEVICES"], found.env["CUDA_DEVICE_ORDER"]) == ("1,3", "PCI_BUS_ID")
+    assert command(tmp_path, environ=environ, gpus=()).env["CUDA_VISIBLE_DEVICES"] == ""
+
+
 @pytest.mark.parametrize(("threads", "cores", "expected"), [(0, 1, "1"), (0, 2, "1"), (0, 8, "7"), (3, 8, "3")])
 def test_one_core_is_left_to_the_others(threads: int, cores: int, expected: str) -> None:
     assert cpu_environment(threads, cores)["OMP_NUM_THREADS"] == expected

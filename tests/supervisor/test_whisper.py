@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from appliance.hosts.conformer_serve import parser as conformer_parser
 from appliance.hosts.whisper_serve import parser
 from appliance.settings import EngineSettings, ServerSettings, Settings
-from appliance.supervisor.whisper import fake_command, whisper_command
+from appliance.supervisor.whisper import conformer_command, fake_command, whisper_command
 
 
 def settings(tmp_path: Path, **engine: object) -> Settings:
@@ -39,3 +40,15 @@ def test_the_host_takes_every_argument_it_is_given(tmp_path: Path) -> None:
 def test_fake_serves_every_name_it_is_given(tmp_path: Path) -> None:
     found = fake_command(settings(tmp_path, kind="fake", models=("a", "b")), "e", {})
     assert found.argv[5:] == ("--model", "a", "--model", "b")
+
+
+def test_conformer(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, kind="conformer", threads=3)
+    found = conformer_command(chosen, "e", tmp_path / "m", {"PATH": "/bin"})
+    assert found.argv[1:3] == ("-m", "appliance.hosts.conformer")
+    args = conformer_parser().parse_args(found.argv[3:])
+    assert (args.model_dir, args.model_name, args.threads, args.device) == (tmp_path / "m", "w", 3, "auto")
+
+
+def test_a_conformer_transcribes_without_being_told_to() -> None:
+    assert EngineSettings.model_validate({"kind": "conformer", "model": "w"}).task == "transcribe"

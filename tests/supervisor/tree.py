@@ -1,12 +1,16 @@
 """A fake engine made of processes: a main one, a worker, and one that left the session and group.
 
-``python tree.py PIDS [deaf] [exit=N]``: writes the pids, one a line, main process first, then sleeps. ``deaf``
-ignores SIGTERM; ``exit=N`` makes the main process leave by itself at once, which orphans the others.
+``python tree.py PIDS [deaf] [exit=N] [shares=PATH]``: writes the pids, one a line, main process first, then sleeps.
+``deaf`` ignores SIGTERM; ``exit=N`` makes the main process leave by itself at once, which orphans the others;
+``shares=PATH`` has a child map a file that the main process kills it with, on SIGTERM, before it leaves (as vLLM's API
+server does).
 """
 
+import mmap
 import os
 import signal
 import sys
+from types import FrameType
 
 
 def sleep_forever() -> None:
@@ -28,10 +32,33 @@ def child(leaves: bool, ready: int) -> int:
     return pid
 
 
+def share(path: str) -> None:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with open(path, "wb+") as file:
+            file.truncate(4096)
+            mapped = mmap.mmap(file.fileno(), 4096)
+        os.write(writer, b"1")
+        sleep_forever()
+        mapped.close()
+    os.read(reader, 1)
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+
+
 def main(path: str, *options: str) -> None:
     if "deaf" in options:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     reader, writer = os.pipe()
+    for option in options:
+        if option.startswith("shares="):
+            share(option.removeprefix("shares="))
     for leaves in (False, True):
         child(leaves, writer)
     pids = b""
