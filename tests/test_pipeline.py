@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from appliance.engines import Call
@@ -20,10 +21,30 @@ from appliance.errors import (
     EngineUnavailable,
     LedgerUnavailable,
 )
+from appliance.ledger.tariff import Tariff
 from appliance.metrics import Metrics
 from appliance.pipeline import LEFT, Pipeline, Work
+from appliance.policy.plan import plan
+from appliance.policy.values import BUILT_IN, Candidate, Seen
 from appliance.settings import Settings
-from appliance.types import Attempt, Data, End, EngineState, Event, Key, Outcome, Request, Status, Tenant, Usage
+from appliance.types import (
+    Admission,
+    Admitted,
+    Answer,
+    Attempt,
+    Data,
+    End,
+    EngineState,
+    Event,
+    Kept,
+    Key,
+    Outcome,
+    Request,
+    Status,
+    Tenant,
+    Turn,
+    Usage,
+)
 
 KEY = Key("k", "test", "client", Tenant("t", "default", "salt-of-t"))
 END = End(Usage(prompt_tokens=3, completion_tokens=2), "stop", b"[end]")
@@ -36,20 +57,30 @@ class Journal:
         self.lines: list[str] = []
         self.outcomes: list[Outcome] = []
         self.fail: set[str] = set()
+        self.answer: Kept | None = None
 
-    async def admit(self, request: Request) -> None:
+    tariff = Tariff()
+
+    async def admit(self, admission: Admission) -> Admitted:
         if "admit" in self.fail:
             raise LedgerUnavailable("disk full")
         self.lines.append("admit")
+        return Admitted("conv_1", True, kept=self.answer)
 
-    async def settle(self, outcome: Outcome) -> None:
+    async def settle(self, admission: Admission, admitted: Admitted | None, outcome: Outcome) -> None:
         if "settle" in self.fail:
             raise LedgerUnavailable("disk full")
         self.lines.append("settle")
         self.outcomes.append(outcome)
 
-    async def begin(self, attempt: Attempt) -> None:
+    async def begin(self, attempt: Attempt, admitted: Admitted) -> None:
         self.lines.append(f"begin {attempt.engine}")
+
+    def kept(self, body: bytes) -> Kept | None:
+        return None
+
+    async def replay(self, kept: Kept) -> None:
+        self.lines.append(f"replay {kept.body.decode()}")
 
     async def data(self, body: bytes) -> None:
         self.lines.append(f"data {body.decode()}")
@@ -104,7 +135,8 @@ def body_for(model: str, salt: str | None) -> bytes:
 
 async def run(pipeline: Pipeline, journal: Journal, stream: bool = True, deadline_s: float = 5.0) -> None:
     request = Request("req_1", KEY, "chat.completions", "default", stream, 0)
-    await pipeline.run(request, Work("/v1/chat/completions", "m", stream, deadline_s, body_for), journal)
+    admission = Admission(request, Turn(), "conv_1")
+    await pipeline.run(admission, Work("/v1/chat/completions", "m", stream, deadline_s, body_for), journal)
 
 
 async def test_the_row_comes_first_and_the_outcome_before_the_last_byte() -> None:
@@ -236,3 +268,122 @@ async def test_an_engine_that_ends_without_an_end_has_failed() -> None:
     with pytest.raises(EngineFailed):
         await run(build(journal, Scripted(journal, "a", [Data(b"x")])), journal)
     assert journal.outcomes[0].error_code == "stream_cut"
+
+
+async def test_a_kept_answer_is_given_again_and_nothing_runs() -> None:
+    journal = Journal()
+    journal.answer = Kept("req_0", 200, "application/json", {}, b"[kept]")
+    await run(build(journal, Scripted(journal, "a", [END])), journal)
+    assert journal.lines == ["admit", "replay [kept]"]
+
+
+async def test_history_and_text_are_recorded_with_the_answer() -> None:
+    journal = Journal()
+    end = End(Usage(), "stop", b"[end]", Answer("नमस्ते"))
+    opted_in = msgspec.structs.replace(KEY, tenant=msgspec.structs.replace(KEY.tenant, store_text=True))
+    for key, text in ((KEY, None), (opted_in, "नमस्ते")):
+        admission = Admission(Request("req_1", key, "chat.completions", "default", False, 0), Turn(), "conv_1")
+        work = Work("/v1/chat/completions", "m", False, 5.0, body_for, thread=lambda a: a.content.encode(), prompt=str)
+        await build(journal, Scripted(journal, "a", [end])).run(admission, work, journal)
+        outcome = journal.outcomes[-1]
+        assert (outcome.thread, outcome.answer, outcome.prompt) == ("नमस्ते".encode(), text, None if text is None else "")
+
+
+# more than one call for an answer
+
+
+def judging(journal: Journal, more: Work | None) -> Callable[[End], tuple[End, Work | None]]:
+    def judge(end: End) -> tuple[End, Work | None]:
+        journal.lines.append(f"judge {end.body.decode()}")
+        return msgspec.structs.replace(end, body=end.body + b"!"), more
+
+    return judge
+
+
+async def run_work(pipeline: Pipeline, journal: Journal, work: Work) -> None:
+    request = Request("req_1", KEY, "audio.transcriptions", "default", work.stream, 0)
+    await pipeline.run(Admission(request, Turn(), "conv_1"), work, journal)
+
+
+def two_models(journal: Journal, second: list[Step], first: list[Step] | None = None) -> Pipeline:
+    pipeline = build(journal, Scripted(journal, "a", first or [END]), Scripted(journal, "b", second))
+    entry = pipeline.registry.entries["b"]
+    entry.state = msgspec.structs.replace(entry.state, models=("n",))
+    return pipeline
+
+
+async def test_a_judged_answer_is_replaced_before_anything_has_left() -> None:
+    journal = Journal()
+    other = Work("/x", "n", False, 5.0, body_for, judge=judging(journal, Work("/x", "m", False, 5.0, body_for)))
+    work = Work("/x", "m", False, 5.0, body_for, judge=judging(journal, other))
+    better = End(Usage(), "stop", b"[better]")
+    await run_work(two_models(journal, [better]), journal, work)
+    # the second answer is judged as well, and what its judge would try is not tried: once is enough
+    assert journal.lines == [
+        *("admit", "call a", "judge [end]", "call b", "judge [better]", "begin b", "settle", "end [better]!"),
+    ]
+    first, second = journal.outcomes[0].attempts
+    assert (first.status, first.attempt.ordinal, first.attempt.reason) == (Status.OK, 0, "routine")
+    assert (second.status, second.attempt.ordinal, second.attempt.reason) == (Status.OK, 1, "wrong_language")
+
+
+async def test_where_the_other_engine_fails_the_first_answer_stands() -> None:
+    journal = Journal()
+    work = Work("/x", "m", False, 5.0, body_for, judge=judging(journal, Work("/x", "n", False, 5.0, body_for)))
+    await run_work(two_models(journal, [EngineFailed("broken")]), journal, work)
+    assert journal.lines[-3:] == ["begin a", "settle", "end [end]!"]
+    assert [a.status for a in journal.outcomes[0].attempts] == [Status.OK, Status.FAILED]
+    assert journal.outcomes[0].status is Status.OK
+
+
+async def test_what_was_asked_first_is_a_call_of_the_attempt_that_follows() -> None:
+    journal = Journal()
+    asked: list[bytes] = []
+
+    async def prepare(ask: Any) -> Work:
+        asked.append(await ask("n", "/v1/detect", "{}", b"audio"))
+        return Work("/x", "m", False, 5.0, body_for)
+
+    work = Work("/x", "n", False, 5.0, body_for, prepare=prepare)
+    await run_work(two_models(journal, [End(Usage(audio_s=2.0), "stop", b"hi")]), journal, work)
+    assert asked == [b"hi"]
+    assert journal.lines == ["admit", "call b", "call a", "begin a", "settle", "end [end]"]
+    (attempt,) = journal.outcomes[0].attempts
+    assert [(c.ordinal, c.engine, c.model, c.status) for c in attempt.calls] == [
+        (0, "b", "n", Status.OK),
+        (1, "a", "m", Status.OK),
+    ]
+
+
+@pytest.mark.parametrize("fails", ["asking", "afterwards"])
+async def test_a_question_that_leads_nowhere_is_recorded(fails: str) -> None:
+    journal = Journal()
+
+    async def prepare(ask: Any) -> Work:
+        await ask("n", "/v1/detect", "{}", b"audio")
+        raise BadRequest("nobody hears that", code="language_not_installed")
+
+    second: list[Step] = [EngineFailed("broken")] if fails == "asking" else [END]
+    work = Work("/x", "n", False, 5.0, body_for, prepare=prepare)
+    with pytest.raises(ApplianceError):
+        await run_work(two_models(journal, second), journal, work)
+    outcome = journal.outcomes[0]
+    assert outcome.status is Status.FAILED
+    (attempt,) = outcome.attempts
+    assert attempt.attempt.engine == "b"
+    assert attempt.error_code == ("engine_failed" if fails == "asking" else "language_not_installed")
+    assert [c.status for c in attempt.calls] == [Status.FAILED if fails == "asking" else Status.OK]
+
+
+@pytest.mark.parametrize("phases", [(), ("failed",), ("ready",), ("ready", "failed", "ready")])
+def test_the_plan_without_a_policy_is_what_the_policy_layer_says_of_none(phases: tuple[str, ...]) -> None:
+    journal = Journal()
+    pipeline = build(journal, *(Scripted(journal, f"e{n}", []) for n in range(len(phases))))
+    candidates = []
+    for n, phase in enumerate(phases):
+        entry = pipeline.registry.entries[f"e{n}"]
+        entry.state = msgspec.structs.replace(entry.state, phase=phase)
+        entry.in_flight = len(phases) - n
+        candidates.append(Candidate(f"e{n}", phase == "ready", entry.in_flight))
+    mine, theirs = pipeline._least_busy("m"), plan(BUILT_IN, Seen("m"), candidates)
+    assert (mine.attempts, mine.refusal) == (theirs.attempts, theirs.refusal)
