@@ -185,7 +185,11 @@ class Endpoint:
                 exchange.status = exchange.status or CLIENT_LEFT
             else:  # drain_s is over; uvicorn cancels what still runs
                 await exchange.fail(
-                    EngineUnavailable("the appliance is stopping; send the request again", code="shutting_down")
+                    EngineUnavailable(
+                        "the appliance is stopping; send the request again",
+                        code="shutting_down",
+                        headers={"retry-after": "5"},
+                    )
                 )
         except Exception:
             _log.exception("request %s failed inside the gateway", exchange.request_id)

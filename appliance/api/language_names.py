@@ -1,4 +1,4 @@
-"""English names of the languages Whisper knows, as OpenAI's ``verbose_json`` writes them.
+"""English names of the languages Whisper and IndicConformer know, as OpenAI's ``verbose_json`` writes them.
 
 What it is: a table, ``hi`` to ``hindi``. What it refuses to be: the appliance's list of languages; it only names
 what an engine has already recognised.
@@ -19,6 +19,7 @@ ru=russian sa=sanskrit sd=sindhi si=sinhala sk=slovak sl=slovenian sn=shona so=s
 sr=serbian su=sundanese sv=swedish sw=swahili ta=tamil te=telugu tg=tajik th=thai tk=turkmen tl=tagalog
 tr=turkish tt=tatar uk=ukrainian ur=urdu uz=uzbek vi=vietnamese yi=yiddish yo=yoruba yue=cantonese
 zh=chinese
+brx=bodo doi=dogri kok=konkani ks=kashmiri mai=maithili mni=manipuri or=odia sat=santali
 """
 _NAMES = dict(pair.split("=") for pair in _TABLE.split())
 

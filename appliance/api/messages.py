@@ -109,12 +109,16 @@ class CalledFunction(_Strict):
 
 
 class ToolCall(_Strict):
-    """A call the model made; ``index`` is left from streams that a client put together."""
+    """A call the model made; ``index`` is left from streams that a client put together.
+
+    ``extra_content`` is a hosted model's thought signature, which goes back to it.
+    """
 
     id: ShortText
     type: Literal["function"]
     function: CalledFunction
     index: int | None = None
+    extra_content: dict[str, Any] | None = None
 
 
 class AssistantMessage(_Strict, tag_field="role", tag="assistant"):

@@ -32,6 +32,7 @@ from appliance.api.strictjson import decode, invalid
 ChatParams = Envelope
 
 Hint = Annotated[str, Meta(max_length=512)]
+ConversationId = Annotated[str, Meta(min_length=1, max_length=128)]
 Scalar = Annotated[str, Meta(max_length=256)] | bool | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | float | None
 
 # Arguments of transformers' apply_chat_template: a caller who sets one replaces the template itself.
@@ -54,6 +55,12 @@ TEMPLATE_INTERNALS = frozenset(
         "truncation",
     }
 )
+
+
+class ConversationRef(Struct, forbid_unknown_fields=True):
+    """A conversation as the Responses API writes it."""
+
+    id: ConversationId
 
 
 class TextFormat(Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
@@ -99,6 +106,8 @@ class ChatFields(SamplingFields, kw_only=True, forbid_unknown_fields=True, omit_
         Annotated[dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)]
         | None
     ) = None
+    conversation: ConversationId | ConversationRef | None = None
+    previous_response_id: ConversationId | None = None
     modalities: list[Literal["text"]] | None = None
     prediction: dict[str, Any] | None = None
     prompt_cache_key: Hint | None = None
@@ -129,9 +138,14 @@ def parse_chat(body: bytes) -> ChatParams:
     if fields.chat_template_kwargs:
         _check_template_kwargs(fields.chat_template_kwargs)
     _merge_token_limits(fields)
-    metadata = fields.metadata
+    metadata, user = fields.metadata, fields.user or fields.safety_identifier
+    named = fields.conversation
+    conversation = named.id if isinstance(named, ConversationRef) else named
+    previous_id = fields.previous_response_id
+    fields.conversation = fields.previous_response_id = None
     _drop_hints(fields)
-    return seal(fields, fields.n or 1, metadata, CHAT)
+    fields.user = user
+    return seal(fields, fields.n or 1, metadata, CHAT, fields.messages, conversation, previous_id)
 
 
 def _check_grammar(fields: ChatFields) -> None:

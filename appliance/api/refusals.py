@@ -29,7 +29,6 @@ REFUSALS = (
     Refusal(("POST",), r"/embeddings", "embeddings are"),
     Refusal(("POST",), r"/moderations", "moderation is"),
     Refusal(("POST",), r"/edits", "edits are"),
-    Refusal(("POST",), r"/audio/translations", "audio translation is"),
     Refusal(("POST",), r"/audio/speech", "speech synthesis is"),
     Refusal(_ANY, rf"/audio/(?:voices|voice_consents){_TREE}", "custom voices are"),
     Refusal(("POST",), r"/images/(?:edits|generations|variations)", "image generation is"),

@@ -9,7 +9,8 @@ nothing that was not understood can be in it.
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -67,7 +68,8 @@ class Envelope(Struct, frozen=True):
     """What the gateway reads of a completion request, chat or legacy.
 
     ``choices`` is how many answers have to finish; ``max_tokens`` the bound on each, None when not given;
-    ``tail`` the encoded engine body without its model and salt.
+    ``tail`` the encoded engine body without its model and salt. ``messages`` are a chat's, ``conversation`` and
+    ``previous_id`` what its caller says it belongs to.
     """
 
     model: str
@@ -78,6 +80,9 @@ class Envelope(Struct, frozen=True):
     user: str | None
     metadata: dict[str, str] | None
     tail: bytes
+    messages: Sequence[Any] | None = None
+    conversation: str | None = None
+    previous_id: str | None = None
 
     def engine_body(self, model: str, cache_salt: str | None) -> bytes:
         """The body for an engine that serves the model as ``model``.
@@ -90,7 +95,15 @@ class Envelope(Struct, frozen=True):
         return head + b"," + self.tail
 
 
-def seal(fields: SamplingFields, choices: int, metadata: dict[str, str] | None, parameters: Parameters) -> Envelope:
+def seal(
+    fields: SamplingFields,
+    choices: int,
+    metadata: dict[str, str] | None,
+    parameters: Parameters,
+    messages: Sequence[Any] | None = None,
+    conversation: str | None = None,
+    previous_id: str | None = None,
+) -> Envelope:
     """Check the rules between fields and encode. ``fields`` must not be used afterwards. Raises BadRequest."""
     model, user = fields.model, fields.user
     if model is UNSET:
@@ -109,7 +122,8 @@ def seal(fields: SamplingFields, choices: int, metadata: dict[str, str] | None, 
     include_usage = options is not None and options.include_usage is True
     # the outer brace is replaced by engine_body's own
     tail = _encoder.encode(fields)[1:]
-    return Envelope(model, stream, include_usage, choices, fields.max_tokens, user, metadata, tail)
+    belongs = (messages, conversation, previous_id)
+    return Envelope(model, stream, include_usage, choices, fields.max_tokens, user, metadata, tail, *belongs)
 
 
 def _check_token_ids(bias: dict[str, float]) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from appliance.api import auth
 from appliance.api.http import Exchange
 from appliance.api.service import Service
+from appliance.types import Key
 
 # clients compare the ids, and Open WebUI caches by this field: it must not change between calls
 _CREATED_UNIX_S = 1_764_547_200
@@ -36,7 +37,20 @@ def engines_report(service: Service) -> tuple[bool, dict[str, Any]]:
             state = entry.state
             ready = state.phase == "ready"
             report[name] = {"ready": ready, "phase": state.phase, "detail": state.detail, "models": state.models}
+            report[name]["in_flight"] = entry.in_flight
+            if state.exit:
+                report[name]["exit"] = state.exit
     return all(e["ready"] for e in report.values()), report
+
+
+def reasons(report: dict[str, Any], draining: bool) -> list[str]:
+    """Why not everything is ready, a sentence each. Without paths or addresses: anybody may read these."""
+    found = ["the appliance is stopping and takes no new requests"] if draining else []
+    for name, engine in report.items():
+        if not engine["ready"]:
+            because = f" ({engine['exit'].replace('_', ' ')})" if engine.get("exit") else ""
+            found.append(f"engine {name} is {engine['phase']}{because}")
+    return found
 
 
 class StatusRoutes:
@@ -48,10 +62,14 @@ class StatusRoutes:
     async def ready(self, exchange: Exchange) -> None:
         """200 when every engine takes requests, else 503. Details hold paths and addresses, so operators only."""
         ready, engines = engines_report(self._service)
+        draining = self._service.draining
+        why = reasons(engines, draining)
+        ready = ready and not draining
         if not auth.is_operator(exchange, self._service.ledger):
             for engine in engines.values():
                 engine.pop("detail", None)
-        body = msgspec.json.encode({"status": "ready" if ready else "not_ready", "engines": engines})
+                engine.pop("in_flight", None)
+        body = msgspec.json.encode({"status": "ready" if ready else "not_ready", "reasons": why, "engines": engines})
         await exchange.respond(200 if ready else 503, body)
 
     async def metrics(self, exchange: Exchange) -> None:
@@ -62,11 +80,11 @@ class StatusRoutes:
         text = self._service.metrics.render()
         await exchange.respond(200, text, b"text/plain; version=0.0.4; charset=utf-8")
 
-    def _cards(self) -> dict[str, dict[str, Any]]:
+    def _cards(self, key: Key) -> dict[str, dict[str, Any]]:
         registry = self._service.registry
         context = {m: e.state.context_tokens for e in registry.entries.values() for m in e.state.models}
         cards: dict[str, dict[str, Any]] = {}
-        for name in self._service.names():
+        for name in self._service.names(key):
             cards[name] = {
                 "id": name,
                 "object": "model",
@@ -79,14 +97,14 @@ class StatusRoutes:
 
     async def models(self, exchange: Exchange) -> None:
         """The list, aliases included."""
-        self._service.authenticate(exchange)
-        await exchange.respond(200, msgspec.json.encode({"object": "list", "data": list(self._cards().values())}))
+        key = self._service.authenticate(exchange)
+        await exchange.respond(200, msgspec.json.encode({"object": "list", "data": list(self._cards(key).values())}))
 
     async def model(self, exchange: Exchange) -> None:
         """One card. Raises NotFound."""
-        self._service.authenticate(exchange)
+        key = self._service.authenticate(exchange)
         name = str(exchange.scope["path_params"]["model"])
-        cards = self._cards()
+        cards = self._cards(key)
         if name not in cards:
-            raise self._service.unknown_model(name)
+            raise self._service.unknown_model(name, key)
         await exchange.respond(200, msgspec.json.encode(cards[name]))

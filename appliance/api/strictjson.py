@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -52,6 +53,14 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], parameters: Parameters
         raise BadRequest("the body is nested too deeply; flatten it", code="invalid_json") from None
     except msgspec.DecodeError as e:
         raise BadRequest(_malformed(body, str(e)), code="invalid_json") from None
+
+
+def convert(values: Mapping[str, str], kind: type[T], parameters: Parameters) -> T:
+    """Texts of a query string as a Struct. Raises BadRequest that names what to mend."""
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as e:
+        raise _explain(str(e), parameters) from None
 
 
 def unknown(name: str, path: str, parameters: Parameters) -> BadRequest:

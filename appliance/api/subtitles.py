@@ -9,14 +9,19 @@ What it costs: about 1 µs a segment.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from appliance.api.language_names import language_name
 from appliance.api.params_audio import TranscriptionParams
-from appliance.errors import EngineFailed
+from appliance.codemix import NoWords, codemix
+from appliance.errors import ApplianceError, EngineFailed
+from appliance.languages import resolve, script_of
+from appliance.transliterate import transliterate
 
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
@@ -26,7 +31,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class Segment(Struct, frozen=True):
-    """One segment, with OpenAI's fields. Times in seconds."""
+    """One segment, with OpenAI's fields. Times in seconds; ``channel`` of a split recording."""
 
     start: float
     end: float
@@ -38,29 +43,44 @@ class Segment(Struct, frozen=True):
     avg_logprob: float = 0.0
     compression_ratio: float = 0.0
     no_speech_prob: float = 0.0
+    channel: int | None = None
 
 
-class Word(Struct, frozen=True):
-    """One word. Times in seconds."""
+class Word(Struct, frozen=True, omit_defaults=True):
+    """One word. Times in seconds; ``confidence`` 0 to 1 where the engine tells."""
 
     word: str
     start: float
     end: float
+    confidence: float | None = None
+
+
+class Warned(Struct, frozen=True):
+    """Something about a transcript that its reader should know."""
+
+    code: str
+    message: str
 
 
 class Result(Struct, frozen=True):
-    """What a transcription engine gives back, as far as it is rendered."""
+    """What a transcription engine gives back, as far as it is rendered.
+
+    ``detected``: the language was found, not given, with ``language_probability``.
+    """
 
     text: str
     duration_s: float
     language: str | None = None
     segments: list[Segment] = []
     words: list[Word] | None = None
+    language_probability: float | None = None
+    detected: bool = False
+    warnings: list[Warned] = []
 
 
 def render(result: dict[str, Any], params: TranscriptionParams) -> tuple[str, bytes]:
     """Content type and body in the caller's format. Raises EngineFailed for a result that is none."""
-    transcript = _read(result)
+    transcript = in_mode(_read(result), params.mode)
     match params.response_format:
         case "text":
             return _TEXT, transcript.text.strip().encode() + b"\n"
@@ -70,8 +90,11 @@ def render(result: dict[str, Any], params: TranscriptionParams) -> tuple[str, by
             return _VTT, _vtt(transcript).encode()
         case "verbose_json":
             return _JSON, _verbose(transcript, params)
+        case "diarized_json":
+            return _JSON, _diarized(transcript, params)
         case _:
-            return _JSON, _encoder.encode({"text": transcript.text.strip(), "usage": _usage(transcript)})
+            body = {"text": transcript.text.strip(), "usage": _usage(transcript)}
+            return _JSON, _encoder.encode({**body, **_found(transcript), **_warned(transcript)})
 
 
 def delta_event(text: str) -> bytes:
@@ -100,18 +123,83 @@ def _usage(transcript: Result) -> dict[str, Any]:
     return {"type": "duration", "seconds": round(transcript.duration_s, 3)}
 
 
+def _found(transcript: Result) -> dict[str, Any]:
+    """The language with its probability, where nobody had said it."""
+    if not transcript.detected:
+        return {}
+    return {"language": transcript.language, "language_probability": transcript.language_probability}
+
+
+def _warned(transcript: Result) -> dict[str, Any]:
+    return {"warnings": transcript.warnings} if transcript.warnings else {}
+
+
 def _verbose(transcript: Result, params: TranscriptionParams) -> bytes:
     body: dict[str, Any] = {
-        "task": "transcribe",
+        "task": "translate" if params.mode == "translate" else "transcribe",
         "language": language_name(transcript.language),
         "duration": round(transcript.duration_s, 3),
         "text": transcript.text.strip(),
     }
     if params.segment_timestamps:
-        body["segments"] = transcript.segments
+        body["segments"] = [
+            {name: value for name, value in structs.asdict(segment).items() if name != "channel"}
+            for segment in transcript.segments
+        ]
     if params.word_timestamps:
         body["words"] = transcript.words or []
+    if transcript.detected:
+        body["language_probability"] = transcript.language_probability
+    body |= _warned(transcript)
     body["usage"] = _usage(transcript)
+    return _encoder.encode(body)
+
+
+def in_mode(transcript: Result, mode: str) -> Result:
+    """In Latin letters, or English words in them, as was asked; where nothing leads there, as it is, and it says so."""
+    if mode not in ("translit", "codemix") or transcript.language in (None, "en") or not transcript.text:
+        return transcript
+    try:
+        tag = resolve(str(transcript.language)).tag
+        write: Callable[[str], str] = partial(codemix, tag=tag)
+        if mode == "translit":
+            write = partial(transliterate, tag=tag, source=script_of(tag), target="Latn", scheme="informal")
+        words = transcript.words
+        return structs.replace(
+            transcript,
+            text=write(transcript.text),
+            segments=[structs.replace(s, text=write(s.text)) for s in transcript.segments],
+            words=None if words is None else [structs.replace(w, word=write(w.word)) for w in words],
+        )
+    except NoWords as e:
+        return structs.replace(transcript, warnings=[*transcript.warnings, Warned("not_codemixed", str(e))])
+    except ApplianceError as e:
+        return structs.replace(transcript, warnings=[*transcript.warnings, Warned("not_transliterated", e.message)])
+
+
+def _diarized(transcript: Result, params: TranscriptionParams) -> bytes:
+    """OpenAI's ``diarized_json``; a speaker is a channel, by its name or as A and B."""
+    names = (*params.speakers, *"AB"[len(params.speakers) :])
+    segments = [
+        {
+            "type": "transcript.text.segment",
+            "id": f"seg_{n}",
+            "start": segment.start,
+            "end": segment.end,
+            "speaker": names[segment.channel or 0],
+            "text": segment.text.strip(),
+        }
+        for n, segment in enumerate(transcript.segments)
+    ]
+    body = {
+        "task": "transcribe",
+        "duration": round(transcript.duration_s, 3),
+        "text": transcript.text.strip(),
+        "segments": segments,
+        **_found(transcript),
+        **_warned(transcript),
+        "usage": _usage(transcript),
+    }
     return _encoder.encode(body)
 
 

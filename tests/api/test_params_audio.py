@@ -44,7 +44,21 @@ def test_formats(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "code"), [("hi", "hi"), ("HI", "hi"), ("hi-IN", "hi"), ("zh_hant_tw", "zh"), ("yue", "yue"), ("", None)]
+    ("given", "code"),
+    [
+        ("hi", "hi"),
+        ("HI", "hi"),
+        ("hi-IN", "hi"),
+        ("zh_hant_tw", "zh"),
+        ("yue", "yue"),
+        ("", None),
+        ("od-IN", "or"),
+        ("english", "en"),
+        ("kas_Deva", "ks"),
+        ("nep", "ne"),
+        ("auto", None),
+        ("Unknown", None),
+    ],
 )
 def test_languages(given: str, code: str | None) -> None:
     assert parse(language=given).language == code
@@ -72,9 +86,23 @@ def test_granularities_under_both_names() -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"response_format": "diarized_json"}, "response_format"),
+        ({"known_speaker_names__": ["a", "b", "c"], "response_format": "diarized_json"}, "known_speaker_names"),
+        ({"mode": "codemixed"}, "mode"),
+        ({"mode": "codemix", "stream": "true"}, "mode"),
+        ({"mode": "loud"}, "mode"),
+        ({"mode": "translit", "stream": "true"}, "mode"),
+        ({"input_audio_codec": "pcm_s16le"}, "sample_rate"),
+        ({"input_audio_codec": "pcm_s16le", "sample_rate": "1"}, "sample_rate"),
+        ({"input_audio_codec": "pcm_s16le", "sample_rate": "8000", "channels": "3"}, "channels"),
+        ({"input_audio_codec": "g729"}, "input_audio_codec"),
+        ({"sample_rate": "8000"}, "sample_rate"),
+        ({"response_format": "diarized_json", "stream": "true"}, "response_format"),
         ({"response_format": "xml"}, "response_format"),
-        ({"language": "english"}, "language"),
+        ({"language": "klingon"}, "language"),
+        ({"languages__": ["hi", "klingon"]}, "languages"),
+        ({"languages__": ["hi"] * 9}, "languages"),
+        ({"keywords__": ["x" * 65]}, "keywords"),
+        ({"keywords__": ["x"] * 65}, "keywords"),
         ({"language": "h\u00efndi"}, "language"),
         ({"temperature": "1.1"}, "temperature"),
         ({"temperature": "-0.1"}, "temperature"),
@@ -91,8 +119,6 @@ def test_granularities_under_both_names() -> None:
         ({"include__": "logprobs"}, "include"),
         ({"known_speaker_names__": "a"}, "known_speaker_names"),
         ({"known_speaker_references__": "a"}, "known_speaker_references"),
-        ({"languages__": ["hi", "en"]}, "languages"),
-        ({"keywords__": "UPI"}, "keywords"),
         ({"language": ["hi", "en"]}, "language"),
         ({"model": ["m", "n"]}, "model"),
         ({"model": ""}, "model"),
@@ -130,3 +156,32 @@ def test_the_host_header_is_ascii_whatever_the_prompt() -> None:
     }
     # a server that bounds headers at 64 kB takes the longest one
     assert len(parse(prompt="\N{GRINNING FACE}" * 2000).host_header(30.0)) < 32_000
+
+
+def test_hints_and_keywords_reach_the_host() -> None:
+    params = parse(languages__=["hi-IN", "ta", "hi"], keywords__=["UPI", " Aadhaar  card "])
+    assert (params.languages, params.keywords) == (("hi", "ta"), ("UPI", "Aadhaar card"))
+    assert parse(languages="hi, ta,auto").languages == ("hi", "ta")
+    header = msgspec.json.decode(params.host_header(5.0, language="hi"))
+    assert (header["languages"], header["hotwords"]) == (["hi", "ta"], ["UPI", "Aadhaar card"])
+    assert (header["language"], header["deadline_s"]) == ("hi", 5.0)
+
+
+def test_bare_samples_are_described_to_the_host() -> None:
+    params = parse(input_audio_codec="mulaw", sample_rate="8000")
+    assert msgspec.json.decode(params.host_header(5.0))["raw"] == {"codec": "mulaw", "rate": 8000, "channels": 1}
+    stereo = parse(input_audio_codec="pcm_l16", sample_rate="16000", response_format="diarized_json")
+    header = msgspec.json.decode(stereo.host_header(5.0))
+    assert (header["raw"]["codec"], header["raw"]["channels"], header["split"]) == ("s16be", 2, True)
+    assert parse(input_audio_codec="wav").raw is None
+
+
+def test_modes() -> None:
+    assert parse().mode == "transcribe"
+    assert msgspec.json.decode(parse(mode="verbatim").host_header(5.0))["verbatim"] is True
+    assert "verbatim" not in parse(mode="translit").host_header(5.0)
+    assert parse(mode="codemix").mode == "codemix"
+    assert parse(mode="translate").target == "eng_Latn"
+    assert parse(mode="translate", target="ta").target == "tam_Taml"
+    assert refused(target="ta").param == "target"
+    assert refused(mode="translate", stream="true").param == "stream"

@@ -123,6 +123,8 @@ CASES: dict[str, tuple[list[Any], list[Any]]] = {
     ),
     "modalities": ([["text"], None], [["text", "audio"], "text"]),
     "prediction": ([{"type": "content", "content": "x"}, None], ["x"]),
+    "conversation": (["c-1", {"id": "c-1"}, None], ["", "x" * 129, {"id": ""}, {"id": "c", "more": 1}, 5]),
+    "previous_response_id": (["req_1", None], ["", "x" * 129, 5]),
     "prompt_cache_key": (["k", None], [5, "x" * 513]),
     "prompt_cache_options": ([{"mode": "implicit"}, None], ["x"]),
     "prompt_cache_retention": (["24h", None], [24]),

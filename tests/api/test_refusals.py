@@ -16,6 +16,7 @@ SERVED = {
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
     ("POST", "/v1/audio/transcriptions"),
+    ("POST", "/v1/audio/translations"),
 }
 _CALL = re.compile(r'self\._(get|post|delete|get_api_list)\(\s*(?:path_template\(\s*)?f?"(/[^"?]+)')
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from openai.types.audio import (
     Transcription,
+    TranscriptionDiarized,
     TranscriptionTextDeltaEvent,
     TranscriptionTextDoneEvent,
     TranscriptionVerbose,
@@ -142,3 +144,59 @@ def test_events_as_the_client_types_them() -> None:
         assert event.count(b"\n") == 2
     assert TranscriptionTextDeltaEvent.model_validate_json(delta[6:], strict=True).delta == " नम\n"
     assert TranscriptionTextDoneEvent.model_validate_json(done[6:], strict=True).text == "नमस्ते. How are you?"
+
+
+HINDI = {
+    "text": " नमस्ते",
+    "duration_s": 2.0,
+    "language": "hi",
+    "segments": [{"start": 0.0, "end": 1.0, "text": " नमस्ते", "channel": 1}],
+    "words": [{"word": "नमस्ते", "start": 0.0, "end": 1.0, "confidence": 0.9}],
+}
+
+
+def in_form(result: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    params = TranscriptionParams(
+        "m", fields.pop("response_format", "verbose_json"), False, None, None, None, True, True
+    )
+    found: dict[str, Any] = msgspec.json.decode(render(result, msgspec.structs.replace(params, **fields))[1])
+    return found
+
+
+def test_translit_is_the_same_in_latin_letters() -> None:
+    shown = in_form(HINDI, mode="translit")
+    assert (shown["text"], shown["segments"][0]["text"].strip(), shown["words"][0]["word"]) == ("namaste",) * 3
+    assert shown["words"][0]["confidence"] == 0.9
+
+
+def test_codemix_writes_english_words_in_latin_letters_everywhere() -> None:
+    words = [{"word": "फ़ाइल", "start": 0.0, "end": 1.0}]
+    segments = [{"start": 0.0, "end": 1.0, "text": " मेरी फ़ाइल"}]
+    shown = in_form({**HINDI, "text": " मेरी फ़ाइल", "segments": segments, "words": words}, mode="codemix")
+    texts = (shown["text"].strip(), shown["segments"][0]["text"].strip(), shown["words"][0]["word"])
+    assert texts == ("मेरी file", "मेरी file", "file")
+    urdu = in_form({**HINDI, "text": "میری فائل", "language": "ur"}, mode="codemix")
+    assert (urdu["text"], [w["code"] for w in urdu["warnings"]]) == ("میری فائل", ["not_codemixed"])
+
+
+def test_where_no_rules_lead_to_latin_letters_the_transcript_says_so() -> None:
+    shown = in_form({**HINDI, "text": "میرا آرڈر", "language": "ur"}, mode="translit")
+    assert shown["text"] == "میرا آرڈر"
+    assert [w["code"] for w in shown["warnings"]] == ["not_transliterated"]
+
+
+def test_diarized_json_as_the_client_types_it() -> None:
+    shown = in_form(HINDI, response_format="diarized_json")
+    typed = TranscriptionDiarized.model_validate(shown)
+    assert (typed.segments[0].speaker, typed.segments[0].text) == ("B", "नमस्ते")
+    named = in_form(HINDI, response_format="diarized_json", speakers=("agent", "caller"))
+    assert named["segments"][0]["speaker"] == "caller"
+
+
+def test_a_detected_language_and_a_warning_are_told() -> None:
+    told = {"detected": True, "language_probability": 0.7, "warnings": [{"code": "wrong_script", "message": "m"}]}
+    for form in ("json", "verbose_json", "diarized_json"):
+        shown = in_form({**HINDI, **told}, response_format=form)
+        assert shown["language_probability"] == 0.7
+        assert shown["warnings"] == told["warnings"]
+    assert "language" not in in_form(HINDI, response_format="json")
