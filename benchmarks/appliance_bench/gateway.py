@@ -3,7 +3,9 @@
 What it is: the fake engine and the load generator on core 0, the gateway with real keys and a real
 ledger on core 1; every case runs direct and through the gateway in turn, repeat by repeat, and once
 more with 4 ms added to every commit, because a customer's fsync may cost that. ``--litellm`` adds
-LiteLLM's proxy to the same run; ``--startup`` measures the real engines' second start instead.
+LiteLLM's proxy to the same run; ``--ledger postgres`` puts the ledger into PostgreSQL (its server on core 0 with the
+load), ``--ledger both`` measures both in one run; ``--against CHECKOUT`` adds the gateway of another checkout of this
+repository; ``--startup`` measures the real engines' second start instead.
 What it refuses to be: a test. Targets are printed as met or missed; the exit status stays 0.
 Costs about eight minutes of two cores; anything else that runs meanwhile is reported as foreign CPU.
 """
@@ -25,6 +27,7 @@ from appliance_bench import gateway_report as report
 from appliance_bench.gateway_cases import CASES, LITELLM_CASES, Case, Repeats
 from appliance_bench.gateway_litellm import VERSION as LITELLM_VERSION
 from appliance_bench.gateway_litellm import default_venv, litellm
+from appliance_bench.gateway_postgres import postgres
 from appliance_bench.gateway_rig import BenchError, Measured, Target, check_cores, gateway, load, rss_mb, upstream
 from appliance_bench.gateway_startup import measure_startup
 from appliance_bench.load_stats import figure
@@ -39,11 +42,17 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=4.0, help="measured seconds of a run, after its warm-up")
     parser.add_argument("--case", action="append", choices=[case.name for case in CASES], help="only these cases")
     parser.add_argument("--no-commit-delay", action="store_true", help="leave out the runs with slow commits")
+    parser.add_argument("--ledger", choices=("sqlite", "postgres", "both"), default="both")
+    parser.add_argument("--against", type=Path, help="another checkout, whose gateway is measured in turn with ours")
     parser.add_argument("--litellm", action="store_true", help="compare with LiteLLM's proxy (installs it once)")
     parser.add_argument("--litellm-venv", type=Path, default=default_venv())
     parser.add_argument("--startup", action="store_true", help="measure the second start to the first answer")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the dated JSON goes")
     return parser.parse_args(argv)
+
+
+def _name(ledger: str, delay_ms: float) -> str:
+    return f"{ledger}+{delay_ms:g}ms" if delay_ms else ledger
 
 
 def run_case(case: Case, targets: Sequence[Target], args: argparse.Namespace, console: Console) -> Repeats:
@@ -84,9 +93,20 @@ def bench(args: argparse.Namespace, console: Console) -> dict[str, Any]:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ap-")))
         result["disk_sync_ms"] = report.disk_sync_ms(work)
         direct, sock = stack.enter_context(upstream(work))
-        targets = [direct, stack.enter_context(gateway(work, "gateway", sock))]
-        if not args.no_commit_delay:
-            targets.append(stack.enter_context(gateway(work, "gateway+4ms", sock, COMMIT_DELAY_MS)))
+        targets = [direct]
+        delays = (0.0,) if args.no_commit_delay else (0.0, COMMIT_DELAY_MS)
+        if args.ledger != "postgres":
+            targets += [stack.enter_context(gateway(work, _name("gateway", d), sock, d)) for d in delays]
+        if args.ledger != "sqlite":
+            server = stack.enter_context(postgres(work))
+            result["versions"]["postgresql"] = server.version
+            for delay_ms in delays:
+                name, url = _name("postgres", delay_ms), next(server.urls)
+                started = gateway(work, name, sock, delay_ms, ledger_url=url, helper=server.pid)
+                targets.append(stack.enter_context(started))
+        if args.against is not None:
+            result["against"] = report.revision(args.against)
+            targets.append(stack.enter_context(gateway(work, "against", sock, checkout=args.against.resolve())))
         if args.litellm:
             targets.append(stack.enter_context(litellm(work, args.litellm_venv, direct.url)))
         cases = [case for case in CASES if not args.case or case.name in args.case]

@@ -65,9 +65,8 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
-def revision() -> dict[str, Any]:
-    """Git revision of the checkout this package lies in, and whether it was clean."""
-    here = Path(__file__).parent
+def revision(here: Path = Path(__file__).parent) -> dict[str, Any]:
+    """Git revision of the checkout this package lies in (or ``here``), and whether it was clean."""
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False)
@@ -94,9 +93,10 @@ def figures(measured: Mapping[str, Repeats], targets: Sequence[str]) -> list[dic
         for target in targets:
             value = goal_figure(goal, measured[goal.case], target)
             if value is not None:
-                limit = None if goal.limit is None else f"{'≤' if goal.at_most else '≥'} {goal.limit:g}"
+                least = goal.limit_of(target)
+                limit = None if least is None else f"{'≤' if goal.at_most else '≥'} {least:g}"
                 row = {"figure": goal.title, "unit": goal.unit, "target": target, "limit": limit}
-                rows.append({**row, "met": met(goal, value), **msgspec.structs.asdict(value)})
+                rows.append({**row, "met": met(goal, value, target), **msgspec.structs.asdict(value)})
     return rows
 
 
@@ -105,7 +105,8 @@ def _cell(row: Mapping[str, Any] | None) -> str:
         return ""
     median, low, high = (_number(row[k]) for k in ("median", "low", "high"))
     spread = f" ({low}…{high})" if row["repeats"] > 1 else ""
-    return f"{median}{row['unit']}{spread}"
+    missed = " NO" if row["met"] is False and row["target"] != "direct" else ""
+    return f"{median}{row['unit']}{spread}{missed}"
 
 
 def _number(value: float) -> str:
@@ -114,18 +115,16 @@ def _number(value: float) -> str:
 
 def show(console: Console, rows: Sequence[Mapping[str, Any]], targets: Sequence[str]) -> None:
     """The table: one line a figure, one column a target: median and (lowest…highest repeat)."""
-    table = Table(title="gateway bench: median (lowest…highest repeat)")
+    table = Table(title="gateway bench: median (lowest…highest repeat); NO: target missed")
     table.add_column("figure")
     table.add_column("target")
     for target in targets:
         table.add_column(target, justify="right")
-    table.add_column("met")
     for title in dict.fromkeys(row["figure"] for row in rows):
         by_target = {row["target"]: row for row in rows if row["figure"] == title}
         first = by_target.get("gateway") or next(iter(by_target.values()))
-        verdict = {True: "yes", False: "NO", None: ""}[first["met"]]
-        cells = [_cell(by_target.get(target)) for target in targets]
-        table.add_row(title, first["limit"] or "", *cells, verdict)
+        limits = dict.fromkeys(row["limit"] for row in (first, *by_target.values()) if row["limit"])
+        table.add_row(title, "\n".join(limits), *(_cell(by_target.get(target)) for target in targets))
     console.print(table)
 
 

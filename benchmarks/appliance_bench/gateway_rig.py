@@ -33,12 +33,16 @@ class BenchError(RuntimeError):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Something that answers chat requests. ``pid`` 0: not a process to be measured (direct)."""
+    """Something that answers chat requests. ``pid`` 0: not a process to be measured (direct).
+
+    ``helper``: the pid of a server of the bench's own that works for it (PostgreSQL), so that it is not foreign.
+    """
 
     name: str
     url: str
     pid: int = 0
     key: str = ""
+    helper: int = 0
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -133,8 +137,17 @@ def upstream(work: Path) -> Iterator[tuple[Target, Path]]:
 
 
 @contextlib.contextmanager
-def gateway(work: Path, name: str, sock: Path, commit_delay_ms: float = 0.0) -> Iterator[Target]:
-    """The gateway over the fake engine at ``sock``, with its own home."""
+def gateway(
+    work: Path,
+    name: str,
+    sock: Path,
+    commit_delay_ms: float = 0.0,
+    *,
+    ledger_url: str = "",
+    helper: int = 0,
+    checkout: Path | None = None,
+) -> Iterator[Target]:
+    """The gateway over the fake engine at ``sock``, with its own home; of another ``checkout``, if one is given."""
     home, port = work / name, free_port()
     (home / "run").mkdir(parents=True, mode=0o700)
     (home / "appliance.toml").write_text(
@@ -142,18 +155,23 @@ def gateway(work: Path, name: str, sock: Path, commit_delay_ms: float = 0.0) -> 
         'models = ["fake"]\n\n[aliases]\ndefault = "fake"\n'
     )
     log = work / f"{name}.log"
-    env = environment({"APPLIANCE_HOME": str(home), "APPLIANCE_BENCH_COMMIT_DELAY_MS": f"{commit_delay_ms:g}"})
+    extra = {"APPLIANCE_HOME": str(home), "APPLIANCE_BENCH_COMMIT_DELAY_MS": f"{commit_delay_ms:g}"}
+    if ledger_url:
+        extra["APPLIANCE_LEDGER_URL"] = ledger_url
+    env = environment(extra)
+    if checkout is not None:
+        env["PYTHONPATH"] = os.pathsep.join((str(checkout), env["PYTHONPATH"]))
     with process([sys.executable, "-m", "appliance", "gateway"], GATEWAY_CORE, log, env) as child:
         base = f"http://127.0.0.1:{port}"
         key = wait_ready(f"{base}/health/ready", child, log, 60, home / "admin.key")
-        yield Target(name, f"{base}/v1/chat/completions", child.pid, key)
+        yield Target(name, f"{base}/v1/chat/completions", child.pid, key, helper)
 
 
 def load(target: Target, arguments: Sequence[str]) -> Measured:
     """One run of the load generator in its own process on the upstream's core."""
     argv = [sys.executable, "-m", "appliance_bench.load", "--url", target.url, *arguments]
     env = environment({"APPLIANCE_BENCH_KEY": target.key} if target.key else {})
-    busy, own, own_target, start = _busy_s(), _tree_s(), cpu_s(target.pid), time.monotonic()
+    busy, own, own_target, start = _busy_s(), _tree_s(target.helper), cpu_s(target.pid), time.monotonic()
     child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     os.sched_setaffinity(child.pid, {UPSTREAM_CORE})
     out, err = child.communicate(timeout=300)
@@ -161,7 +179,7 @@ def load(target: Target, arguments: Sequence[str]) -> Measured:
         raise BenchError(f"the load generator failed against {target.name}: {err.decode(errors='replace')[-1000:]}")
     report = msgspec.json.decode(out, type=LoadReport)
     wall, spent = time.monotonic() - start, cpu_s(target.pid) - own_target
-    foreign = (_busy_s() - busy - (_tree_s() - own)) / wall
+    foreign = (_busy_s() - busy - (_tree_s(target.helper) - own)) / wall
     return Measured(report, round(spent / max(report.answers, 1) * 1e6, 1), round(max(foreign, 0.0), 3))
 
 
@@ -173,12 +191,15 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
-def _tree_s() -> float:
-    """CPU seconds of the bench: live processes in our sessions' tree, and children already reaped."""
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+def _tree_s(helper: int) -> float:
+    """CPU seconds of the bench: live processes in our sessions' tree, children already reaped, and ``helper``'s."""
     times = os.times()
     own = times.user + times.system + times.children_user + times.children_system
-    return own + sum(cpu_s(int(pid)) for pid in children)
+    return own + sum(cpu_s(pid) for pid in _children(os.getpid()) + ([helper, *_children(helper)] if helper else []))
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _busy_s() -> float:

@@ -45,12 +45,17 @@ class Run:
 
 
 class Baseline:
-    """faster-whisper in a process of its own, one clip after another; use as a context manager."""
+    """faster-whisper in a process of its own, one clip after another; use as a context manager.
 
-    def __init__(self, model_dir: Path, *, compute_type: str, threads: int) -> None:
+    ``batch``: its batched pipeline with so many windows; 0 is plain ``transcribe``.
+    """
+
+    def __init__(self, model_dir: Path, *, compute_type: str, threads: int, batch: int = 0) -> None:
+        which = "hearing_baseline" if batch else "speech_baseline"
         self._command = [
-            *(sys.executable, "-m", "appliance_bench.speech_baseline", str(model_dir)),
+            *(sys.executable, "-m", f"appliance_bench.{which}", str(model_dir)),
             *(compute_type, str(threads), str(BEAM)),
+            *([str(batch)] if batch else []),
         ]
 
     def __enter__(self) -> Baseline:
@@ -120,6 +125,11 @@ class OurHost:
     def transcribe(self, clips: Sequence[Clip], language: str) -> Run:
         """All ``clips``, ``concurrency`` at a time: when one is answered, the next is sent."""
         return asyncio.run(self._transcribe(clips, language))
+
+    def at_once(self, concurrency: int) -> OurHost:
+        """From now so many clips at a time; itself."""
+        self._concurrency = concurrency
+        return self
 
     def metrics(self) -> str:
         """The host's own counters."""

@@ -116,6 +116,11 @@ def errors(reference: str, hypothesis: str) -> Errors:
     return align(normalise(reference), normalise(hypothesis))
 
 
+def letter_errors(reference: str, hypothesis: str) -> Errors:
+    """The same over letters and marks, without spaces; ``words`` are letters here. For scripts that join words."""
+    return align(list("".join(normalise(reference))), list("".join(normalise(hypothesis))))
+
+
 def rate(counts: Sequence[Errors]) -> float:
     """Word error rate in percent over a whole set: all errors over all reference words."""
     words = sum(c.words for c in counts)

@@ -50,6 +50,12 @@ def test_met_looks_at_the_median_in_the_right_direction() -> None:
     assert met(next(g for g in GOALS if g.limit is None), figure([1.0])) is None
 
 
+def test_postgresql_has_a_target_of_its_own_for_requests_a_second_only() -> None:
+    assert met(_RATE, figure([1600.0]), "postgres") and met(_RATE, figure([1600.0]), "postgres+4ms")
+    assert not met(_RATE, figure([1600.0]), "gateway")
+    assert not met(_ADDED_P50, figure([0.61]), "postgres")
+
+
 def test_every_goal_belongs_to_a_case() -> None:
     assert {goal.case for goal in GOALS} == {case.name for case in CASES}
 

@@ -1,0 +1,130 @@
+"""``make bench-hearing ARGS="--part live"``: how long after the end of speech the final transcript arrives.
+
+What it is: ``appliance serve`` with one Whisper engine in a home of its own; human clips over ``WS /v1/realtime`` at
+the speed of speech, 100 ms a message, several sessions beside each other. Measured from the last piece of the clip to
+``speech_stopped`` (the detector's 500 ms of silence are in it), to the first delta and to ``completed``.
+What it refuses to be: faster than speech. A turn cannot be transcribed before it is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import connect
+
+from appliance_bench.speech_corpus import Clip
+
+_PIECE_S = 0.1
+_SILENCE_S = 1.2
+_START_S = 90.0
+_TOML = '[engines.transcribe]\nkind = "whisper"\ntask = "transcribe"\nmodel = "{model}"\n'
+
+
+def run(clips: Sequence[Clip], model_dir: Path, sessions: int) -> dict[str, Any]:
+    """Every clip once, over ``sessions`` sockets."""
+    with tempfile.TemporaryDirectory(prefix="ap-") as directory:
+        home = Path(directory)
+        (home / "models").symlink_to(model_dir.parent)
+        (home / "appliance.toml").write_text(_TOML.format(model=model_dir.name))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        env = {**os.environ, "APPLIANCE_HOME": str(home), "APPLIANCE_PORT": str(port)}
+        env.pop("APPLIANCE_RUN", None)
+        command = (sys.executable, "-m", "appliance", "serve")
+        with (home / "log").open("wb") as log:
+            process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+        try:
+            _wait_for(home / "log", process, ("live: ws://", "transcribe: ready"))
+            key = (home / "admin.key").read_text().strip()
+            return asyncio.run(_measure(clips, f"ws://127.0.0.1:{port + 1}/v1/realtime", key, sessions))
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _wait_for(log: Path, process: subprocess.Popen[bytes], lines: Sequence[str]) -> None:
+    deadline = time.monotonic() + _START_S
+    while not all(line in log.read_text(errors="replace") for line in lines):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"appliance serve did not get ready:\n{log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.1)
+
+
+async def _measure(clips: Sequence[Clip], url: str, key: str, sessions: int) -> dict[str, Any]:
+    todo = iter(clips)
+    found: list[dict[str, float]] = []
+
+    async def session(warm: Clip) -> None:
+        async with connect(url, additional_headers={"authorization": f"Bearer {key}"}) as ws:
+            input_ = {"format": {"type": "audio/pcm", "rate": 8000}, "transcription": {"language": "en"}}
+            update = {"type": "session.update", "session": {"type": "transcription", "audio": {"input": input_}}}
+            await ws.send(json.dumps(update))
+            await _turns(ws, warm)  # the first turn of a socket pays for its connection
+            for clip in todo:
+                found.append(await _turns(ws, clip))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(sessions):
+            group.create_task(session(clips[0]))
+    names = ("speech_stopped", "completed", "completed_after_stopped")
+    return {
+        "sessions": sessions,
+        "clips": len(found),
+        "with_delta_before_the_end": sum(one["deltas_while_speaking"] > 0 for one in found),
+        "ms_after_the_last_sound": {
+            name: {"median": round(statistics.median(each)), "p90": round(sorted(each)[int(0.9 * len(each))])}
+            for name in names
+            if (each := [one[name] for one in found if name in one])
+        },
+        "turns": found,
+    }
+
+
+async def _turns(ws: Any, clip: Clip) -> dict[str, float]:
+    """One clip and the silence after it; times in ms from its last piece of sound."""
+    with wave.open(str(clip.path)) as file:
+        pcm = file.readframes(file.getnframes())
+    step = int(8000 * _PIECE_S) * 2
+    pieces = [pcm[at : at + step] for at in range(0, len(pcm), step)]
+    quiet = [bytes(step)] * int(_SILENCE_S / _PIECE_S)
+    begun = time.perf_counter()
+    ended = begun + len(pieces) * _PIECE_S
+    seen: dict[str, float] = {"deltas_while_speaking": 0}
+
+    async def hear() -> None:
+        while True:
+            event = json.loads(await ws.recv())
+            now, kind = time.perf_counter(), event["type"].rpartition(".")[2]
+            if kind == "speech_stopped":
+                seen["speech_stopped"] = (now - ended) * 1000  # of the last turn, where the clip has pauses
+            elif kind == "delta":
+                seen["deltas_while_speaking"] += now < ended
+            elif kind in ("completed", "failed"):
+                seen["completed"] = (now - ended) * 1000
+                seen["completed_after_stopped"] = seen["completed"] - seen["speech_stopped"]
+                if kind == "failed":
+                    raise RuntimeError(f"{clip.name}: {event}")
+
+    hearing = asyncio.create_task(hear())
+    for number, piece in enumerate([*pieces, *quiet]):
+        await asyncio.sleep(max(0.0, begun + (number + 1) * _PIECE_S - time.perf_counter()))
+        await ws.send(json.dumps({"type": "input_audio_buffer.append", "audio": base64.b64encode(piece).decode()}))
+    await asyncio.wait([hearing], timeout=3.0)
+    hearing.cancel()
+    if hearing.done() and not hearing.cancelled() and (error := hearing.exception()) is not None:
+        raise error
+    return seen
