@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.errors import BadRequest, EngineUnavailable, TooLarge
-from appliance.hosts.audio_wire import FRAME, JOB, LIFETIME_CPU_S, RATE, SPENT
+from appliance.hosts.audio_places import Places
+from appliance.hosts.audio_wire import CODECS, FRAME, JOB, LIFETIME_CPU_S, RATE, SPENT
 
 Samples = NDArray[np.int16]
 _log = logging.getLogger(__name__)
@@ -46,6 +47,20 @@ class DecodeLimits:
     def time_s(self, size: int) -> float:
         """For a file of ``size`` bytes; never more than a worker that is kept has left of its lifetime."""
         return min(self.timeout_s + self.timeout_s_per_mb * size / 1e6, LIFETIME_CPU_S - self.cpu_s_per_worker)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an upload is, where it does not say so itself, and how it is to come back.
+
+    ``codec``: one of ``CODECS``, with ``rate`` and ``channels`` of the raw samples. ``split``: both channels of a
+    stereo recording, as ``[n, 2]``.
+    """
+
+    codec: str = ""
+    rate: int = 0
+    channels: int = 0
+    split: bool = False
 
 
 class WorkerDied(Exception):
@@ -91,10 +106,10 @@ class _Worker:
         """It has had its share of jobs or of CPU."""
         return self.jobs >= limits.jobs_per_worker or self.cpu_s >= limits.cpu_s_per_worker
 
-    async def decode(self, data: bytes, limits: DecodeLimits) -> bytearray:
+    async def decode(self, data: bytes, limits: DecodeLimits, wanted: Wanted) -> bytearray:
         """The samples as bytes. Raises BadRequest, TooLarge or WorkerDied."""
         self.jobs += 1
-        writing = asyncio.ensure_future(self._write(data, limits))
+        writing = asyncio.ensure_future(self._write(data, limits, wanted))
         try:
             pcm = bytearray()
             while True:
@@ -111,16 +126,30 @@ class _Worker:
                         code="audio_too_long",
                         param="file",
                     )
+                elif kind == b"e":
+                    raise BadRequest(
+                        "the sound in this file is encrypted (DRM); send a copy without protection",
+                        code="encrypted_media",
+                        param="file",
+                    )
+                elif kind == b"c":
+                    raise BadRequest(
+                        "the recording has one channel, and telling speakers apart needs one speaker a channel; "
+                        "leave diarized_json out, or send the stereo recording",
+                        code="not_stereo",
+                        param="file",
+                    )
                 else:
                     raise no_audio()
         finally:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
 
-    async def _write(self, data: bytes, limits: DecodeLimits) -> None:
+    async def _write(self, data: bytes, limits: DecodeLimits, wanted: Wanted) -> None:
         stdin = self._process.stdin
         assert stdin is not None
-        stdin.write(JOB.pack(len(data), limits.time_s(len(data)), limits.max_audio_s))
+        raw = (CODECS.index(wanted.codec), wanted.rate, wanted.channels, 2 if wanted.split else 1)
+        stdin.write(JOB.pack(len(data), limits.time_s(len(data)), limits.max_audio_s, *raw))
         stdin.write(data)
         await stdin.drain()
 
@@ -159,7 +188,7 @@ class AudioDecoder:
     def __init__(self, *, workers: int = 2, limits: DecodeLimits = DecodeLimits()) -> None:
         self._count = workers
         self._limits = limits
-        self._idle: asyncio.LifoQueue[_Worker | None] = asyncio.LifoQueue()
+        self._idle: Places[_Worker | None] = Places()
         self._ended: set[asyncio.Task[None]] = set()
         self._all: set[_Worker] = set()
         self._closing = False
@@ -173,14 +202,14 @@ class AudioDecoder:
         """Fork the pool; raises EngineUnavailable when a process does not come up."""
         try:
             for worker in await asyncio.gather(*(self._spawn() for _ in range(self._count))):
-                self._idle.put_nowait(worker)
+                self._idle.add(worker)
         except (WorkerDied, OSError) as e:
             raise EngineUnavailable(
                 f"no audio worker process could be started ({e!r}); check that PyAV is installed and memory is free"
             ) from None
 
-    async def decode(self, data: bytes) -> Samples:
-        """Samples of the first audio stream in ``data``, 16 kHz mono.
+    async def decode(self, data: bytes, wanted: Wanted = Wanted(), rank: int = 1) -> Samples:
+        """Samples of the first audio stream in ``data``, 16 kHz, ``[n]`` mono or ``[n, 2]``. Rank 0 goes first.
 
         Raises BadRequest ``no_audio``, TooLarge ``audio_too_long``, EngineUnavailable ``overloaded`` when time ran out
         and EngineUnavailable while closing.
@@ -189,7 +218,7 @@ class AudioDecoder:
             raise no_audio()
         if self._closing:
             raise _stopping()
-        worker = await self._idle.get()
+        worker = await self._idle.take(rank)
         time_s = self._limits.time_s(len(data))
         try:
             if self._closing:  # while this file waited
@@ -198,7 +227,7 @@ class AudioDecoder:
             if worker is None or not worker.alive:
                 worker = await self._replace(worker)
             async with asyncio.timeout(time_s):
-                pcm = await worker.decode(data, self._limits)
+                pcm = await worker.decode(data, self._limits, wanted)
         except (BadRequest, TooLarge):
             worker = self._kept(worker)
             raise
@@ -225,8 +254,9 @@ class AudioDecoder:
         else:
             worker = self._kept(worker)
         finally:
-            self._idle.put_nowait(worker)
-        return np.frombuffer(pcm, dtype="<i2")
+            self._idle.give(worker, rank)
+        found = np.frombuffer(pcm, dtype="<i2")
+        return found.reshape(-1, 2) if wanted.split else found
 
     async def close(self) -> None:
         """Kill every worker and wait until they are gone."""
@@ -271,4 +301,4 @@ class AudioDecoder:
         task.add_done_callback(self._ended.discard)
 
 
-__all__ = ["RATE", "AudioDecoder", "DecodeLimits", "Samples", "no_audio"]
+__all__ = ["RATE", "AudioDecoder", "DecodeLimits", "Samples", "Wanted", "no_audio"]

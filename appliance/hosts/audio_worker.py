@@ -16,19 +16,22 @@ import resource
 import struct
 import sys
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import av
 import av.audio.resampler
 import av.error
 
-from appliance.hosts.audio_wire import FRAME, JOB, LIFETIME_CPU_S, RATE, SPENT
+from appliance.hosts.audio_wire import CODECS, FRAME, JOB, LIFETIME_CPU_S, RATE, SPENT
 
 MEMORY_BYTES = 1536 * 1024 * 1024
 # Containers people upload. Left out on purpose: hls, concat, dash, image2 and all else that names other files.
 DEMUXERS = "wav,w64,mp3,mov,ogg,matroska,flac,aac,amr,aiff,au,caf,asf,3gp,g722"
 # Samples are passed on as they come, so that an hour of audio never lies in this process.
 _CHUNK_BYTES = 1 << 20
+# What a header may say of its sound. At one sample a second 16 kB would be two hours, and 9 s of CPU.
+_LEAST_RATE, _MOST_RATE = 2000, 768_000
+_LAYOUTS = {1: "mono", 2: "stereo"}
 
 
 class TooLong(Exception):
@@ -55,14 +58,49 @@ def cpu_spent() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def samples(data: bytes) -> Iterator[bytes]:
-    """Pieces of s16 mono 16 kHz. Damaged packets are skipped, as players do."""
-    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": ""}
-    with av.open(io.BytesIO(data), mode="r", metadata_errors="ignore", container_options=options) as container:
-        if not container.streams.audio:
+class TooFewChannels(Exception):
+    """The recording has not the channels that were asked for."""
+
+
+class Locked(Exception):
+    """The sound is encrypted."""
+
+
+# Boxes of MP4 in which sound lies that its owner has locked: Common Encryption, FairPlay, Audible.
+_LOCKED_TAGS = frozenset({"enca", "drms", "aavd"})
+
+
+class Shape(NamedTuple):
+    """Raw samples' ``codec``, ``rate`` and ``channels`` (empty and 0: the file says it); ``out`` channels wanted."""
+
+    codec: str = ""
+    rate: int = 0
+    channels: int = 0
+    out: int = 1
+
+
+AS_THE_FILE_SAYS = Shape()
+
+
+def samples(data: bytes, shape: Shape = AS_THE_FILE_SAYS) -> Iterator[bytes]:
+    """Pieces of interleaved s16 at 16 kHz. Damaged packets are skipped, as players do."""
+    options = {"format_whitelist": shape.codec or DEMUXERS, "protocol_whitelist": ""}
+    if shape.codec:
+        options |= {"sample_rate": str(shape.rate), "ch_layout": _LAYOUTS[shape.channels]}
+    with av.open(
+        io.BytesIO(data), mode="r", format=shape.codec or None, metadata_errors="ignore", container_options=options
+    ) as container:
+        codec = container.streams.audio[0].codec_context if container.streams.audio else None
+        if codec is None or codec.channels < 1 or not _LEAST_RATE <= codec.sample_rate <= _MOST_RATE:
             return
-        resampler = av.audio.resampler.AudioResampler(format="s16", layout="mono", rate=RATE)
+        if codec.codec_tag in _LOCKED_TAGS:
+            raise Locked
+        if codec.channels < shape.out:
+            raise TooFewChannels
+        resampler = av.audio.resampler.AudioResampler(format="s16", layout=_LAYOUTS[shape.out], rate=RATE)
         for packet in container.demux(container.streams.audio[0]):
+            if packet.has_sidedata("encryption_info"):
+                raise Locked
             try:
                 frames = packet.decode()
             except (av.error.InvalidDataError, av.error.EOFError):
@@ -70,9 +108,9 @@ def samples(data: bytes) -> Iterator[bytes]:
             for frame in frames:
                 frame.pts = None
                 for out in resampler.resample(frame):
-                    yield bytes(out.planes[0])[: out.samples * 2]
+                    yield bytes(out.planes[0])[: out.samples * 2 * shape.out]
         for out in resampler.resample(None):
-            yield bytes(out.planes[0])[: out.samples * 2]
+            yield bytes(out.planes[0])[: out.samples * 2 * shape.out]
 
 
 def send(out: BinaryIO, kind: bytes, body: bytes = b"") -> None:
@@ -87,13 +125,13 @@ def close(out: BinaryIO, kind: bytes) -> None:
     send(out, kind, SPENT.pack(cpu_spent()))
 
 
-def answer(data: bytes, most_s: int, out: BinaryIO) -> None:
+def answer(data: bytes, most_s: int, shape: Shape, out: BinaryIO) -> None:
     """Decode one file and send all frames of its answer."""
     buffered, total = bytearray(), 0
     try:
-        for piece in samples(data):
+        for piece in samples(data, shape):
             total += len(piece)
-            if total > most_s * RATE * 2:
+            if total > most_s * RATE * 2 * shape.out:
                 raise TooLong
             buffered += piece
             if len(buffered) >= _CHUNK_BYTES:
@@ -101,6 +139,12 @@ def answer(data: bytes, most_s: int, out: BinaryIO) -> None:
                 buffered.clear()
     except TooLong:
         close(out, b"l")
+        return
+    except TooFewChannels:
+        close(out, b"c")
+        return
+    except Locked:
+        close(out, b"e")
         return
     except (av.error.FFmpegError, ValueError, OSError, MemoryError):
         if total == 0:
@@ -137,12 +181,12 @@ def main() -> None:
     source, out = sys.stdin.buffer, sys.stdout.buffer
     close(out, b"o")  # ready
     while len(header := read_exactly(source, JOB.size)) == JOB.size:
-        length, cpu_s, most_s = JOB.unpack(header)
+        length, cpu_s, most_s, codec, rate, channels, wanted = JOB.unpack(header)
         data = read_exactly(source, length)
         if len(data) < length:
             return
         allow_cpu(cpu_s)
-        answer(data, most_s, out)
+        answer(data, most_s, Shape(CODECS[codec], rate, channels, wanted), out)
         del data
         gc.collect()  # resamplers hold buffers in reference cycles (faster-whisper #390)
 

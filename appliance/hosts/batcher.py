@@ -3,7 +3,8 @@
 What it is: ``BatchQueue`` decides (pure, no clock of its own, no threads) and ``Batcher`` carries out
 (asyncio in front, worker threads behind). Items of one bucket key share a batch; a bucket is ripe once it
 is full or its oldest item has waited ``max_wait_s``; of the ripe ones the bucket whose head is oldest goes
-first, so a busy bucket cannot starve a quiet one. Cost is the caller's: windows, tokens, whatever.
+first, so a busy bucket cannot starve a quiet one. Items with ``patience_s`` let younger ones pass, for that long and
+no longer, and share batches with their like only. Cost is the caller's: windows, tokens, whatever.
 What it refuses to be: a cache, a retry policy or a place that knows what a batch computes.
 It costs one timer and one thread hop a batch; ``take`` is linear in the number of bucket keys (about ten).
 """
@@ -47,7 +48,13 @@ class Entry(Generic[T]):
     cost: float
     deadline: float
     at: float
+    patience_s: float = 0.0
     gone: bool = False
+
+    @property
+    def bucket(self) -> Hashable:
+        """Which bucket it waits in."""
+        return (self.key, self.patience_s)
 
 
 @dataclass
@@ -69,22 +76,24 @@ class BatchQueue(Generic[T]):
     def __len__(self) -> int:
         return self._count
 
-    def add(self, item: T, *, key: Hashable, cost: float, deadline: float, now: float) -> Entry[T]:
-        """Queue ``item`` behind the others of its key."""
-        entry = Entry(item, key, cost, deadline, now)
-        self._buckets.setdefault(key, _Bucket()).entries.append(entry)
+    def add(
+        self, item: T, *, key: Hashable, cost: float, deadline: float, now: float, patience_s: float = 0.0
+    ) -> Entry[T]:
+        """Queue ``item`` behind the others of its key and patience."""
+        entry = Entry(item, key, cost, deadline, now, patience_s)
+        self._buckets.setdefault(entry.bucket, _Bucket()).entries.append(entry)
         self._count += 1
         return entry
 
     def cancel(self, entry: Entry[T]) -> bool:
         """Take ``entry`` out. False: it had already left."""
-        bucket = self._buckets.get(entry.key)
+        bucket = self._buckets.get(entry.bucket)
         if entry.gone or bucket is None:
             return False
         bucket.entries.remove(entry)
         self._left(entry)
         if not bucket.entries:
-            del self._buckets[entry.key]
+            del self._buckets[entry.bucket]
         return True
 
     def take(self, now: float, *, everything: bool = False) -> list[Entry[T]]:
@@ -92,10 +101,10 @@ class BatchQueue(Generic[T]):
         ripe = [b for b in self._buckets.values() if everything or self._ripe_at(b) <= now]
         if not ripe:
             return []
-        bucket = min(ripe, key=lambda b: b.head().at)
+        bucket = min(ripe, key=lambda b: b.head().at + b.head().patience_s)
         batch = [bucket.entries.popleft() for _ in range(self._fitting(bucket))]
         if not bucket.entries:
-            del self._buckets[batch[0].key]
+            del self._buckets[batch[0].bucket]
         for entry in batch:
             self._left(entry)
         return batch
@@ -178,6 +187,13 @@ class Batcher(Generic[T, R]):
         self._wake = asyncio.Event()
         self._closing = False
         self._dispatcher: asyncio.Task[None] | None = None
+        self.steps = 0
+        self.longest_step_s = 0.0
+
+    @property
+    def running(self) -> int:
+        """Items queued or with a worker."""
+        return len(self._waiting)
 
     @property
     def depth(self) -> int:
@@ -193,7 +209,9 @@ class Batcher(Generic[T, R]):
         """Begin dispatching; call once, on the running loop."""
         self._dispatcher = asyncio.get_running_loop().create_task(self._dispatch())
 
-    async def submit(self, item: T, *, key: Hashable, cost: float = 1.0, deadline: float = math.inf) -> R:
+    async def submit(
+        self, item: T, *, key: Hashable, cost: float = 1.0, deadline: float = math.inf, patience_s: float = 0.0
+    ) -> R:
         """The result of ``item``. ``deadline`` is a point on the clock.
 
         Raises DeadlineExceeded once it has passed, EngineUnavailable when the batcher is closing, or what
@@ -202,7 +220,7 @@ class Batcher(Generic[T, R]):
         if self._closing:
             raise EngineUnavailable("the engine is stopping; try again when it is back")
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        entry = self._queue.add(item, key=key, cost=cost, deadline=deadline, now=self._clock())
+        entry = self._queue.add(item, key=key, cost=cost, deadline=deadline, now=self._clock(), patience_s=patience_s)
         self._waiting[entry] = future
         self._changed()
         try:
@@ -273,6 +291,7 @@ class Batcher(Generic[T, R]):
 
     async def _carry_out(self, batch: list[Entry[T]]) -> None:
         results: Sequence[R | Exception]
+        started_s = self._clock()
         try:
             loop = asyncio.get_running_loop()
             results = await loop.run_in_executor(self._pool, self._run, [entry.item for entry in batch])
@@ -281,6 +300,8 @@ class Batcher(Generic[T, R]):
         except Exception as e:
             results = [e] * len(batch)
         finally:
+            self.steps += 1
+            self.longest_step_s = max(self.longest_step_s, self._clock() - started_s)
             self._free += 1
             self._wake.set()
         for entry, result in zip(batch, results, strict=True):

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ import uvloop
 
 from appliance.hosts.fake_answers import FakeEngine, FakeOptions
 from appliance.hosts.fake_faults import OOM_TEXT, UnknownFault, process_fault
+from appliance.hosts.fake_script import GARBAGE
 from appliance.hosts.fake_server import Counters, FakeProtocol
 
 _BACKLOG = 2048
@@ -32,6 +34,24 @@ class _Deaf(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast(asyncio.Transport, transport).pause_reading()
+
+
+class _Garbage(asyncio.Protocol):
+    """Whatever is asked, what comes back is no HTTP."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(GARBAGE)
+        self._transport.close()
+
+
+def _orphan() -> None:
+    """A child in a session of its own that only SIGKILL ends."""
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(3600)"
+    child = subprocess.Popen((sys.executable, "-I", "-S", "-c", code), start_new_session=True)
+    print(f"orphan {child.pid}", flush=True)
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -64,15 +84,19 @@ async def serve(args: argparse.Namespace, fault: str, value: str) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), float(value or 5))
     if fault != "refuse" and not stopped.is_set():
-        await _listen(loop, args, _protocol(loop, args, fault))
+        await _listen(loop, args, _protocol(loop, args, fault, value))
     await stopped.wait()
     if args.socket is not None:
         Path(args.socket).unlink(missing_ok=True)
 
 
-def _protocol(loop: asyncio.AbstractEventLoop, args: argparse.Namespace, fault: str) -> Callable[[], asyncio.Protocol]:
+def _protocol(
+    loop: asyncio.AbstractEventLoop, args: argparse.Namespace, fault: str, value: str
+) -> Callable[[], asyncio.Protocol]:
     if fault == "connect_hang":
         return _Deaf
+    if fault == "garbage":
+        return _Garbage
     counters = Counters()
     options = FakeOptions(
         models=tuple(args.model or ("fake",)),
@@ -83,6 +107,7 @@ def _protocol(loop: asyncio.AbstractEventLoop, args: argparse.Namespace, fault: 
         max_model_len=args.max_model_len,
         text=args.text,
         fault=fault,
+        hang_after=int(value or 1) if fault == "hang_after" else -1,
     )
     engine = FakeEngine(options, counters)
     return lambda: FakeProtocol(engine, counters, args.max_num_seqs, loop)
@@ -109,6 +134,8 @@ def main(argv: Sequence[str]) -> int:
     except UnknownFault as e:
         print(e, file=sys.stderr)
         return 2
+    if fault == "orphan":
+        _orphan()
     if fault == "oom_start":
         print(OOM_TEXT, file=sys.stderr, flush=True)
         return 1

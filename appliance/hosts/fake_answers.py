@@ -33,6 +33,7 @@ class FakeOptions(msgspec.Struct, frozen=True):
     max_running: int = 1_000_000
     text: str = ""
     fault: str = ""
+    hang_after: int = -1
 
 
 class FakeEngine:
@@ -68,6 +69,9 @@ class FakeEngine:
             return plain(respond(503, shapes.error(503, "fake engine: never ready"))), False
         if self._options.fault == "hang":
             return misconduct(Directives("hang")) or Script(), True
+        if 0 <= self._options.hang_after <= self._counters.finished:
+            # the gauges are vLLM's scheduler's: one that hangs never counts what arrives
+            return misconduct(Directives("hang")) or Script(), False
         try:
             match call.path:
                 case "/v1/chat/completions":
@@ -114,6 +118,8 @@ class FakeEngine:
         if prompt_tokens > options.max_model_len:
             return plain(respond(400, shapes.too_long(options.max_model_len, prompt_tokens)))
         answer = self._answer(body, d, prompt_tokens, chat)
+        if (name := call.header(b"x-request-id")) is not None:  # as vLLM does
+            answer.id = f"{'chatcmpl' if chat else 'cmpl'}-{name}"
         pace = self._pace(d)
         if body.stream:
             failure = b"data: " + shapes.error(500, "fake engine: an error was asked for") + b"\n\n"
@@ -123,6 +129,8 @@ class FakeEngine:
     def _answer(self, body: shapes.Body, d: Directives, prompt_tokens: int, chat: bool) -> shapes.Answer:
         text = d.settings.get("text", self._options.text)
         tokens = shapes.split_tokens(text) if text else shapes.words(int(d.setting("chunks", self._options.chunks)))
+        if begun := body.begun():
+            tokens = shapes.after(tokens, begun)
         limit = body.max_completion_tokens or body.max_tokens
         finish = d.settings.get("finish", "stop")
         if limit is not None and limit < len(tokens):
@@ -139,7 +147,7 @@ class FakeEngine:
         )
 
     def _transcribe(self, call: Call) -> Script:
-        raw = next((v for k, v in call.headers if k == b"x-appliance-params"), b"{}")
+        raw = call.header(b"x-appliance-params") or "{}"
         params: dict[str, Any] = msgspec.json.decode(raw)
         d = self._directives(params.get("prompt") or "")
         failed = misconduct(d)
@@ -166,6 +174,13 @@ class FakeEngine:
             ("gauge", "vllm:kv_cache_usage_perc", "vllm:kv_cache_usage_perc", min(c.running / 256, 1.0)),
             ("histogram", "vllm:iteration_tokens_total", "vllm:iteration_tokens_total_count", c.steps),
             ("counter", "vllm:request_success_total", "vllm:request_success_total", c.finished),
+            (
+                "histogram",
+                "vllm:request_prefill_kv_computed_tokens",
+                "vllm:request_prefill_kv_computed_tokens_sum",
+                1e4,
+            ),
+            ("histogram", "vllm:request_prefill_time_seconds", "vllm:request_prefill_time_seconds_sum", 1.0),
             ("counter", "fake:cancelled_total", "fake:cancelled_total", c.cancelled),
         )
         return "".join(

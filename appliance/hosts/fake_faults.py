@@ -46,6 +46,9 @@ PROCESS_FAULTS: dict[str, str] = {
     "refuse": "lives and never listens",
     "connect_hang": "accepts connections and reads nothing from them",
     "hang": "answers /health and /metrics and nothing else, as vLLM with a dead EngineCore does",
+    "hang_after": "answers VALUE requests (default 1), then takes requests and does nothing; /health stays 200",
+    "garbage": "answers everything on its socket with bytes that are not HTTP",
+    "orphan": "starts a child that leaves the process group and ignores SIGTERM; its pid is printed",
     "oom_start": "exits with 1 and an out-of-memory message while it starts",
 }
 

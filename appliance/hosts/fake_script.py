@@ -24,6 +24,7 @@ JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"
 LINES = b"application/x-ndjson"
 
+GARBAGE = b"\x16\x03\x01 this is no HTTP at all\r\n\r\n\x00\xff" * 4
 _LAST_CHUNK = b"0\r\n\r\n"
 _HTML = b"<html><body><h1>It works!</h1></body></html>"
 _DRIP_PIECES = 8
@@ -83,7 +84,7 @@ def misconduct(d: Directives) -> Script | None:
         case "drop":
             return Script(end=End.DROP)
         case "garbage":
-            return Script(b"\x16\x03\x01 this is no HTTP at all\r\n\r\n\x00\xff" * 4, end=End.DROP)
+            return Script(GARBAGE, end=End.DROP)
         case "status":
             return plain(_refusal(d))
         case "redirect":

@@ -30,6 +30,10 @@ class Call(Struct):
     headers: list[tuple[bytes, bytes]]
     body: bytes
 
+    def header(self, name: bytes) -> str | None:
+        """The first value of ``name`` (lower-case); None where it was not sent."""
+        return next((value.decode("latin-1") for known, value in self.headers if known == name), None)
+
 
 class Counters:
     """What ``/metrics`` shows, and what ``/debug/last`` remembers."""

@@ -45,6 +45,11 @@ class Body(msgspec.Struct):
     max_completion_tokens: int | None = None
     n: int | None = 1
     logprobs: Any = None
+    continue_final_message: bool = False
+
+    def begun(self) -> str:
+        """The text that the answer goes on from, empty where it begins."""
+        return _text(self.messages[-1].content) if self.continue_final_message and self.messages else ""
 
     def last_text(self) -> str:
         """The last user message, or the prompt, as text."""
@@ -189,6 +194,16 @@ def split_tokens(text: str) -> Sequence[bytes]:
     """``text`` as tokens that join to it again: words with the space after them."""
     pieces = text.split(" ")
     return [f"{piece} ".encode() for piece in pieces[:-1]] + [pieces[-1].encode()]
+
+
+def after(tokens: Sequence[bytes], begun: str) -> Sequence[bytes]:
+    """What of ``tokens`` is still to be said once ``begun`` was; the last one again where nothing is."""
+    said, rest = b"", begun.encode()
+    for n, token in enumerate(tokens):
+        if len(said) >= len(rest):
+            return tokens[n:]
+        said += token
+    return tokens[-1:]
 
 
 _ERROR_TYPES = {

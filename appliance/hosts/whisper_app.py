@@ -1,7 +1,7 @@
-"""The Whisper host's HTTP: one upload in, a transcript or its lines out, over a Unix socket.
+"""A speech host's HTTP: one upload in, a transcript or its lines out, over a Unix socket.
 
 What it is: the contract with the gateway (``whisper_wire``), admission, deadlines, and leaving work undone
-when its caller left.
+when its caller left. Whisper and IndicConformer stand behind it alike.
 What it refuses to be: public. No keys, no OpenAI shapes: the gateway has those.
 Cost: an upload's bytes once while it is decoded, then its samples.
 """
@@ -13,26 +13,41 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import msgspec
+import numpy as np
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from appliance.errors import ApplianceError, DeadlineExceeded, EngineFailed, EngineUnavailable, TooLarge
-from appliance.hosts.audio import AudioDecoder, Samples, no_audio
+from appliance.errors import ApplianceError, BadRequest, DeadlineExceeded, EngineFailed, EngineUnavailable, TooLarge
+from appliance.hosts.attended import ClientGone, attended
+from appliance.hosts.audio import AudioDecoder, Samples, Wanted, no_audio
 from appliance.hosts.audio_wire import RATE
 from appliance.hosts.batcher import Batcher
-from appliance.hosts.whisper_job import Transcriber
+from appliance.hosts.progress import progress_text
+from appliance.hosts.transcript import by_turns, nobody_asked
 from appliance.hosts.whisper_metrics import Metrics
-from appliance.hosts.whisper_model import Window
-from appliance.hosts.whisper_text import Decode
-from appliance.hosts.whisper_wire import PARAMS_HEADER, Delta, Done, Failure, Line, Params, Result, parse_params
+from appliance.hosts.whisper_wire import (
+    PARAMS_HEADER,
+    RANKS,
+    Delta,
+    Detection,
+    Done,
+    Failure,
+    Line,
+    Params,
+    Progress,
+    Result,
+    parse_params,
+)
 
 V = TypeVar("V")
+TRANSCRIBE = "/v1/transcribe"
 _log = logging.getLogger(__name__)
 
 
@@ -45,8 +60,47 @@ class AppLimits:
     max_held_audio_s: float = 4 * 3600.0
 
 
-class ClientGone(Exception):
-    """The caller closed the connection before the answer."""
+class Transcribing(Protocol):
+    """What a model's composer offers."""
+
+    def language(self, code: str | None) -> str | None:
+        """The model's code for what the caller gave. Raises BadRequest."""
+        ...
+
+    async def transcribe(
+        self,
+        samples: Samples,
+        params: Params,
+        *,
+        deadline: float,
+        on_text: Callable[[str], None],
+        on_progress: Callable[[float], None] = nobody_asked,
+    ) -> Result:
+        """The transcript of 16 kHz mono samples."""
+        ...
+
+
+class Detecting(Protocol):
+    """What a model's composer offers that can tell languages apart as well."""
+
+    async def detect(self, samples: Samples, params: Params, *, deadline: float) -> Detection:
+        """What is spoken in the first window of speech."""
+        ...
+
+
+class Steps:
+    """Progress a hundredth at a time, never backwards."""
+
+    def __init__(self, send: Callable[[Line], None]) -> None:
+        self._send = send
+        self._told = 0
+
+    def reached(self, share: float) -> None:
+        """``share`` of the audio is done."""
+        hundredths = int(share * 100)
+        if hundredths > self._told:
+            self._told = hundredths
+            self._send(Progress(hundredths / 100))
 
 
 class Budget:
@@ -82,8 +136,8 @@ class Host:
     def __init__(
         self,
         decoder: AudioDecoder,
-        batcher: Batcher[Window, Decode],
-        transcriber: Transcriber,
+        batcher: Batcher[Any, Any],
+        transcriber: Transcribing,
         metrics: Metrics,
         *,
         model: str,
@@ -115,22 +169,80 @@ class Host:
         return b"".join(parts)
 
     @asynccontextmanager
-    async def samples(self, body: bytes) -> AsyncIterator[Samples]:
+    async def samples(self, body: bytes, params: Params) -> AsyncIterator[Samples]:
         """Decoded samples, held against the budget until the block ends."""
+        raw = params.raw
+        wanted = Wanted(split=params.split)
+        if raw is not None:
+            wanted = Wanted(raw.codec, raw.rate, raw.channels, params.split)
         with self.bytes.hold(len(body)):
-            samples = await self.decoder.decode(body)
-        with self.audio.hold(len(samples) / RATE):
+            samples = await self.decoder.decode(body, wanted, RANKS.index(params.rank))
+        with self.audio.hold(samples.size / RATE):
             yield samples
 
     async def transcribe(self, body: bytes, params: Params, send: Callable[[Line], None]) -> Result:
-        """The whole job under its deadline; ``send`` gets the deltas."""
-        deadline = self.clock() + params.deadline_s
+        """The whole job under its deadline; ``send`` gets the deltas, or how far it is."""
         self.transcriber.language(params.language)
-        try:
-            async with asyncio.timeout(params.deadline_s), self.samples(body) as samples:
-                return await self.transcriber.transcribe(
-                    samples, params, deadline=deadline, on_text=lambda text: send(Delta(text))
+        async with self.within(params) as deadline, self.samples(body, params) as samples:
+            if params.split:
+                return await self._split(samples, params, deadline, send)
+            return await self.transcriber.transcribe(
+                samples,
+                params,
+                deadline=deadline,
+                on_text=lambda text: send(Delta(text)) if params.stream else None,
+                on_progress=Steps(send).reached if params.progress else nobody_asked,
+            )
+
+    async def _split(self, samples: Samples, params: Params, deadline: float, send: Callable[[Line], None]) -> Result:
+        """Each channel by itself, joined in the order in which was spoken."""
+        steps = Steps(send)
+        shares = [0.0] * samples.shape[1]
+
+        def reached(channel: int, share: float) -> None:
+            shares[channel] = share
+            steps.reached(sum(shares) / len(shares))
+
+        jobs = [
+            asyncio.ensure_future(
+                self.transcriber.transcribe(
+                    np.ascontiguousarray(channel),
+                    params,
+                    deadline=deadline,
+                    on_text=lambda text: None,
+                    on_progress=partial(reached, number) if params.progress else nobody_asked,
                 )
+            )
+            for number, channel in enumerate(samples.T)
+        ]
+        try:
+            return by_turns(await asyncio.gather(*jobs))
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+
+    async def detect(self, body: bytes, params: Params) -> Detection:
+        """What is spoken. Raises BadRequest where the model cannot tell."""
+        detecting = getattr(self.transcriber, "detect", None)
+        if detecting is None:
+            raise BadRequest(
+                "this model cannot tell languages apart; ask one that detects them",
+                code="language_required",
+                param="language",
+            )
+        able: Detecting = self.transcriber  # type: ignore[assignment]
+        if params.split:
+            params = msgspec.structs.replace(params, split=False)
+        async with self.within(params) as deadline, self.samples(body, params) as samples:
+            return await able.detect(samples, params, deadline=deadline)
+
+    @asynccontextmanager
+    async def within(self, params: Params) -> AsyncIterator[float]:
+        """The deadline of ``params`` on the batcher's clock; what passes it raises DeadlineExceeded."""
+        try:
+            async with asyncio.timeout(params.deadline_s):
+                yield self.clock() + params.deadline_s
         except TimeoutError:
             raise DeadlineExceeded(
                 f"the transcript was not done within {params.deadline_s:g} s; send shorter audio or allow more time"
@@ -151,12 +263,18 @@ def create_app(host: Host) -> Starlette:
             await host.decoder.close()
 
     async def transcribe(request: Request) -> Response:
+        return await answer(request, lambda body, params: host.transcribe(body, params, lambda line: None))
+
+    async def detect(request: Request) -> Response:
+        return await answer(request, host.detect)
+
+    async def answer(request: Request, work: Callable[[bytes, Params], Coroutine[Any, Any, Any]]) -> Response:
         try:
             params = parse_params(request.headers.get(PARAMS_HEADER))
             body = await host.body(request)
-            if params.stream:
+            if params.stream or (params.progress and request.url.path == TRANSCRIBE):
                 return await _streamed(host, request, body, params)
-            result = await attended(request.receive, host.transcribe(body, params, lambda line: None))
+            result = await attended(request.receive, work(body, params))
         except (ClientGone, ClientDisconnect):
             host.metrics.ended("cancelled")
             return Response(status_code=499)  # nobody reads it
@@ -172,36 +290,17 @@ def create_app(host: Host) -> Starlette:
         return JSONResponse({"status": "ok" if status == 200 else "stopping", "model": host.model}, status)
 
     async def metrics(_: Request) -> Response:
-        return Response(host.metrics.text(), media_type="text/plain; version=0.0.4")
+        return Response(host.metrics.text() + progress_text(host.batcher), media_type="text/plain; version=0.0.4")
 
     return Starlette(
         routes=[
-            Route("/v1/transcribe", transcribe, methods=["POST"]),
+            Route(TRANSCRIBE, transcribe, methods=["POST"]),
+            Route("/v1/detect", detect, methods=["POST"]),
             Route("/health", health),
             Route("/metrics", metrics),
         ],
         lifespan=lifespan,
     )
-
-
-async def attended(receive: Receive, job: Coroutine[Any, Any, V]) -> V:
-    """The result of ``job``, which is cancelled (and has ended) when the caller leaves first: ClientGone."""
-    task = asyncio.ensure_future(job)
-    watch = asyncio.ensure_future(_leaves(receive))
-    try:
-        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientGone
-    finally:
-        task.cancel()
-        watch.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
-
-
-async def _leaves(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _streamed(host: Host, request: Request, body: bytes, params: Params) -> Response:

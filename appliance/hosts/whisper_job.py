@@ -13,26 +13,35 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import ParamSpec, TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.errors import BadRequest
 from appliance.hosts.audio_wire import RATE
 from appliance.hosts.batcher import Batcher
+from appliance.hosts.transcript import Written, heard_in_pieces, in_order, nobody_asked, share_done
 from appliance.hosts.whisper_metrics import Metrics
 from appliance.hosts.whisper_model import Speech, Window
 from appliance.hosts.whisper_text import LADDER, Decode, Piece, best, split
-from appliance.hosts.whisper_windows import BUCKETS_S, FRAMES_PER_S, GATE, VAD_FRAME_S, Span, bucket_s, plan, spans
-from appliance.hosts.whisper_wire import Params, Result, Segment, Word
+from appliance.hosts.whisper_windows import (
+    BUCKETS_S,
+    FRAMES_PER_S,
+    GATE,
+    VAD_FRAME_S,
+    Span,
+    bucket_s,
+    doubtful,
+    plan,
+    spans,
+)
+from appliance.hosts.whisper_wire import Detection, Params, Result, Segment, Word
 
 P = ParamSpec("P")
 V = TypeVar("V")
@@ -58,6 +67,9 @@ class _Upload:
     temperatures: tuple[float, ...]
     words: bool
     deadline: float
+    hints: tuple[str, ...] = ()
+    verbatim: bool = False
+    patience_s: float = 0.0
 
     @property
     def duration_s(self) -> float:
@@ -96,7 +108,13 @@ class Transcriber:
         return code.strip().lower()
 
     async def transcribe(
-        self, samples: NDArray[np.int16], params: Params, *, deadline: float, on_text: Callable[[str], None]
+        self,
+        samples: NDArray[np.int16],
+        params: Params,
+        *,
+        deadline: float,
+        on_text: Callable[[str], None],
+        on_progress: Callable[[float], None] = nobody_asked,
     ) -> Result:
         """The transcript of 16 kHz mono samples. ``on_text`` gets each segment's text once it is final, in order.
 
@@ -105,11 +123,14 @@ class Transcriber:
         language = self.language(params.language)
         upload = _Upload(
             samples=samples,
-            probabilities=await self._off_loop(self._speech.hear, samples),
-            prompt=self._speech.encode_prompt(params.prompt or ""),
+            probabilities=await self._heard(samples, on_progress),
+            prompt=self._speech.encode_prompt(" ".join(filter(None, (", ".join(params.hotwords), params.prompt)))),
             temperatures=(params.temperature,) if params.temperature else LADDER,
             words=params.word_timestamps,
             deadline=deadline,
+            hints=self.hints(params.languages),
+            verbatim=params.verbatim,
+            patience_s=params.patience_s,
         )
         speech = spans(upload.probabilities, upload.duration_s)
         windows = plan(speech, upload.duration_s, upload.probabilities)
@@ -121,10 +142,12 @@ class Transcriber:
             written.add(heard[0].segments)
             language = heard[0].language
         jobs = (partial(self._window, upload, window, language) for window in windows)
-        async with aclosing(_in_order(jobs, self._in_flight)) as results:
+        ends = deque(window.end for window in windows)
+        async with aclosing(in_order(jobs, self._in_flight)) as results:
             async for one in results:
                 heard.append(one)
                 written.add(one.segments)
+                on_progress(share_done(ends.popleft(), upload.duration_s))
         self._metrics.audio.inc(upload.duration_s)
         return Result(
             language=language,
@@ -135,6 +158,32 @@ class Transcriber:
             words=[w for h in heard for w in h.words] if params.word_timestamps else None,
         )
 
+    def hints(self, codes: Sequence[str]) -> tuple[str, ...]:
+        """Whisper's codes for the caller's; raises BadRequest for one it has no token for."""
+        return tuple(filter(None, map(self.language, codes)))
+
+    async def detect(self, samples: NDArray[np.int16], params: Params, *, deadline: float) -> Detection:
+        """What is spoken in the first window of speech, as a transcript without a language would find it."""
+        hints = self.hints(params.languages)
+        duration_s = len(samples) / RATE
+        probabilities = await self._heard(samples)
+        windows = plan(spans(probabilities, duration_s), duration_s, probabilities)
+        if not windows:
+            return Detection(None, 0.0, [], round(duration_s, 3))
+        span = windows[0]
+        cut = samples[int(span.start * RATE) : int(span.end * RATE)]
+        features = await self._off_loop(self._speech.features, cut, bucket_s(span.length))
+        window = Window(features, span.length, None, hints=hints, detect_only=True)
+        found = await self._batcher.submit(window, key=window.key, deadline=deadline)
+        likeliest = [(code, round(p, 4)) for code, p in found.languages[:10]]
+        sure = round(found.language_probability, 4)
+        return Detection(found.language, sure, likeliest, round(duration_s, 3), round(span.length, 3))
+
+    async def _heard(
+        self, samples: NDArray[np.int16], on_progress: Callable[[float], None] = nobody_asked
+    ) -> NDArray[np.float32]:
+        return await heard_in_pieces(lambda piece: self._off_loop(self._speech.hear, piece), samples, on_progress)
+
     async def _window(self, upload: _Upload, span: Span, language: str | None) -> Heard:
         """Decode one window; where the model stopped before the speech did, go on from there."""
         heard = Heard([], [], language or "", 1.0)
@@ -143,7 +192,7 @@ class Transcriber:
             if language is None:
                 language = decode.language
                 heard = replace(heard, language=language, language_probability=decode.language_probability)
-            if decode.silent:
+            if decode.silent or doubtful(upload.probabilities, span, decode.no_speech_prob):
                 return heard
             pieces, reach = split(decode.tokens, timestamp_begin=self._speech.timestamp_begin, length_s=span.length)
             heard.segments.extend(self._segments(decode, pieces, span, upload.duration_s))
@@ -162,11 +211,15 @@ class Transcriber:
         tried: list[tuple[Window, Decode]] = []
         for window_s in sizes:
             features = await self._off_loop(self._speech.features, cut, window_s)
-            window = Window(features, span.length, language, upload.prompt)
+            window = Window(
+                features, span.length, language, upload.prompt, hints=upload.hints, verbatim=upload.verbatim
+            )
             tried = []  # what a short window made up does not compete with the full one
             for temperature in upload.temperatures if window_s == sizes[-1] else upload.temperatures[:1]:
                 window = replace(window, temperature=temperature)
-                decode = await self._batcher.submit(window, key=window.key, deadline=upload.deadline)
+                decode = await self._batcher.submit(
+                    window, key=window.key, deadline=upload.deadline, patience_s=upload.patience_s
+                )
                 if decode.believable:
                     return window, decode
                 self._metrics.fallbacks.inc()
@@ -201,23 +254,6 @@ class Transcriber:
         return await asyncio.get_running_loop().run_in_executor(self._cpu, lambda: function(*args, **kwargs))
 
 
-class Written:
-    """The transcript so far: segments numbered in order, each reported once."""
-
-    def __init__(self, on_text: Callable[[str], None]) -> None:
-        self._on_text = on_text
-        self.segments: list[Segment] = []
-        self.text = ""
-
-    def add(self, segments: Sequence[Segment]) -> None:
-        """Append ``segments`` and report their text; all that is reported, joined, is ``text``."""
-        for segment in segments:
-            self.segments.append(msgspec.structs.replace(segment, id=len(self.segments)))
-            text = segment.text if self.text else segment.text.lstrip()
-            self.text += text
-            self._on_text(text)
-
-
 def _shifted(words: Sequence[Word], span: Span, reach: float) -> list[Word]:
     """Words of a window on the upload's time line; those past ``reach`` belong to the next window."""
     return [
@@ -230,21 +266,3 @@ def _shifted(words: Sequence[Word], span: Span, reach: float) -> list[Word]:
 def _speech_in(probabilities: NDArray[np.float32], span: Span) -> bool:
     first, last = int(span.start / VAD_FRAME_S), int(span.end / VAD_FRAME_S) + 1
     return bool((probabilities[first:last] >= GATE).any())
-
-
-async def _in_order(jobs: Iterable[Callable[[], Coroutine[None, None, V]]], at_once: int) -> AsyncGenerator[V, None]:
-    """Results in order, ``at_once`` running; whatever runs is cancelled when one fails or the reader leaves."""
-    running: deque[asyncio.Task[V]] = deque()
-    todo = iter(jobs)
-    try:
-        while True:
-            for job in islice(todo, at_once - len(running)):
-                running.append(asyncio.ensure_future(job()))
-            if not running:
-                return
-            yield await running[0]
-            running.popleft()
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The Whisper host's counters, as Prometheus text.
+"""A speech host's counters, as Prometheus text.
 
 What it is: one registry a host; it also listens to the batcher.
 What it refuses to be: a log of content; no text, no language of a single request.
@@ -12,11 +12,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 
 class Metrics:
-    """All series begin with ``appliance_whisper_``."""
+    """All series begin with ``appliance_whisper_``, or another host's ``prefix``."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "appliance_whisper_") -> None:
         self.registry = CollectorRegistry()
-        p, r = "appliance_whisper_", self.registry
+        p, r = prefix, self.registry
         self.requests = Counter(p + "requests", "Requests by how they ended", ["outcome"], registry=r)
         self.audio = Counter(p + "audio_seconds", "Seconds of audio transcribed", registry=r)
         self.held = Gauge(p + "held_audio_seconds", "Seconds of audio admitted and not yet answered", registry=r)

@@ -37,6 +37,7 @@ BEST_OF = 5
 MAX_TOKENS = 448
 # Silence after the sound that the 400-point FFT of its last frames reaches into.
 _TAIL = 480
+_READ_OUT = "%$£€₹+&"
 _VAD_CHUNK = 512 * 9375  # five minutes: bounds what Silero holds at once
 
 
@@ -44,7 +45,9 @@ _VAD_CHUNK = 512 * 9375  # five minutes: bounds what Silero holds at once
 class Window:
     """One window to decode. ``features`` [mels, frames]; ``length_s`` of it is sound, the rest padding.
 
-    ``language`` None: detect it. ``encoded`` [1, frames / 2, width] is filled by the first decode.
+    ``language`` None: detect it, among ``hints`` where there are some; ``detect_only``: nothing else.
+    ``verbatim``: numbers in words, because tokens with digits are not offered.
+    ``encoded`` [1, frames / 2, width] is filled by the first decode.
     """
 
     features: Features
@@ -53,11 +56,14 @@ class Window:
     prompt: tuple[int, ...] = ()
     temperature: float = 0.0
     encoded: NDArray[Any] | None = None
+    hints: tuple[str, ...] = ()
+    detect_only: bool = False
+    verbatim: bool = False
 
     @property
-    def key(self) -> tuple[int, float, int]:
-        """Windows with equal keys can share a batch: frames, temperature, length of the prompt."""
-        return (self.features.shape[1], self.temperature, len(self.prompt))
+    def key(self) -> tuple[int, float, int, bool, bool]:
+        """Windows with equal keys can share a batch: frames, temperature, length of the prompt, what is wanted."""
+        return (self.features.shape[1], self.temperature, len(self.prompt), self.detect_only, self.verbatim)
 
 
 class Speech(Protocol):
@@ -109,6 +115,7 @@ class WhisperSpeech:
             code for code in _LANGUAGE_CODES if self._multilingual and self._hf.token_to_id(f"<|{code}|>") is not None
         ) or ("en",)
         self._tokenizers: dict[str, Tokenizer] = {}
+        self._with_digits: list[int] | None = None
         english = self._tokenizer("en")
         self.timestamp_begin = int(english.timestamp_begin)
         self._start_of_previous = int(english.sot_prev)
@@ -151,7 +158,10 @@ class WhisperSpeech:
         """Encode what is not encoded, detect what has no language, decode all together."""
         self._encode(batch)
         state = _view(np.concatenate([_encoded(w) for w in batch]))
-        languages = self._languages(batch, state)
+        found = self._languages(batch, state)
+        if batch[0].detect_only:
+            return [_detected(languages) for languages in found]
+        languages = [each[0] for each in found]
         prompts = [self._prompt(w, code) for w, (code, _) in zip(batch, languages, strict=True)]
         room = MAX_TOKENS - len(prompts[0])
         cap = max(token_cap(w.length_s, room) for w in batch)
@@ -188,14 +198,15 @@ class WhisperSpeech:
             for window, state in zip(group, np.array(states), strict=True):
                 window.encoded = state[np.newaxis]
 
-    def _languages(self, batch: list[Window], state: Any) -> list[tuple[str, float]]:
+    def _languages(self, batch: list[Window], state: Any) -> list[list[tuple[str, float]]]:
+        """Of each window its languages with their probabilities, likeliest first."""
         if not self._multilingual:
-            return [("en", 1.0)] * len(batch)
+            return [[("en", 1.0)]] * len(batch)
         if all(w.language for w in batch):
-            return [(w.language or "en", 1.0) for w in batch]
+            return [[(w.language or "en", 1.0)] for w in batch]
         guesses = self._model.detect_language(state)
         return [
-            (w.language, 1.0) if w.language else (guess[0][0][2:-2], float(guess[0][1]))
+            [(w.language, 1.0)] if w.language else among([(g[0][2:-2], float(g[1])) for g in guess], w.hints)
             for w, guess in zip(batch, guesses, strict=True)
         ]
 
@@ -209,13 +220,21 @@ class WhisperSpeech:
             "return_scores": True,
             "return_no_speech_prob": True,
             "suppress_blank": True,
-            "suppress_tokens": self._suppressed,
+            "suppress_tokens": [*self._suppressed, *self._numerals()] if window.verbatim else self._suppressed,
             "max_initial_timestamp_index": 50,
         }
         if window.temperature > 0:
             sampling = {"sampling_topk": 0, "sampling_temperature": window.temperature}
             return options | sampling | {"beam_size": 1, "num_hypotheses": BEST_OF}
         return options | {"beam_size": BEAM, "patience": 1}
+
+    def _numerals(self) -> list[int]:
+        """Tokens that hold a digit, of any script as far as a token spells one, or a sign that is read out."""
+        if self._with_digits is None:
+            end = int(self._tokenizer("en").eot)
+            spelled = ((token, self._hf.decode([token])) for token in range(end))
+            self._with_digits = [t for t, text in spelled if any(c.isdigit() or c in _READ_OUT for c in text)]
+        return self._with_digits
 
     def _read(self, window: Window, result: Any, language: tuple[str, float], cap: int) -> Decode:
         tokens = tuple(result.sequences_ids[0])
@@ -232,6 +251,19 @@ class WhisperSpeech:
             language=language[0],
             language_probability=language[1],
         )
+
+
+def among(guesses: Sequence[tuple[str, float]], hints: Sequence[str]) -> list[tuple[str, float]]:
+    """``guesses`` narrowed to ``hints``, their probabilities made to sum to one again; all of them without hints."""
+    kept = [(code, p) for code, p in guesses if not hints or code in hints] or list(guesses)
+    whole = sum(p for _, p in kept) if hints else 1.0
+    return sorted(((code, p / (whole or 1.0)) for code, p in kept), key=lambda pair: -pair[1])
+
+
+def _detected(languages: list[tuple[str, float]]) -> Decode:
+    """A decode that tells the language and nothing else."""
+    code, probability = languages[0]
+    return Decode((), "", 0.0, 0.0, 0.0, 0.0, False, code, probability, languages=tuple(languages))
 
 
 def _encoded(window: Window) -> NDArray[Any]:

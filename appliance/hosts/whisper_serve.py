@@ -10,33 +10,28 @@ Cost: base int8 with two workers is ready in 2 s; 600 MB after a busy run, 900 M
 from __future__ import annotations
 
 import argparse
-import logging
 import os
-import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import uvicorn
 
 from appliance.hosts.audio import AudioDecoder, DecodeLimits
 from appliance.hosts.audio_wire import RATE
 from appliance.hosts.batcher import Batcher, Limits
+from appliance.hosts.serving import MODEL_MISSING, bounds, check_socket, common_arguments, serve, stoppable
 from appliance.hosts.whisper_app import AppLimits, Host, create_app
 from appliance.hosts.whisper_job import Transcriber
 from appliance.hosts.whisper_metrics import Metrics
 from appliance.hosts.whisper_model import Speech, WhisperSpeech, Window
 from appliance.hosts.whisper_text import Decode
 from appliance.hosts.whisper_windows import BUCKETS_S
+from appliance.logs import set_up
 
 _NEEDED = ("model.bin", "config.json", "tokenizer.json")
-MODEL_MISSING = 66
-"""Exit code that tells the supervisor not to start this again; a test holds it to ``supervisor.exits``."""
 
 
 @dataclass(frozen=True)
@@ -85,47 +80,24 @@ def rehearse(speech: Speech) -> None:
         raise results[0]
 
 
-def listen(path: Path) -> socket.socket:
-    """A listening Unix socket that only this user can open; a stale one at ``path`` is replaced."""
-    path.unlink(missing_ok=True)
-    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        server.bind(str(path))
-    finally:
-        os.umask(before)
-    server.listen(1024)
-    return server
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(prog="python -m appliance.hosts.whisper", description="Serve one Whisper model.")
-    p.add_argument("--socket", type=Path, required=True, help="Unix socket to listen on, at most 100 bytes long")
-    p.add_argument("--model-dir", type=Path, required=True, help="CTranslate2 directory of the model")
-    p.add_argument("--model-name", required=True, help="name the model is known by")
+    common_arguments(p)
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--compute-type", default="", help="default: int8 on cpu, float16 on cuda")
-    p.add_argument("--threads", type=int, default=0, help="CPU threads in all; 0 = every core this process may use")
     p.add_argument("--max-batch", type=int, default=0, help="windows in one batch; default 8 on cpu, 32 on cuda")
-    p.add_argument("--max-wait-ms", type=float, default=15.0, help="how long a window waits for company")
-    p.add_argument("--max-audio-bytes", type=int, default=AppLimits.max_body_bytes, help="largest upload")
-    p.add_argument("--max-audio-s", type=int, default=4 * 3600, help="longest upload")
-    p.add_argument("--max-queued-audio-s", type=float, default=4 * 3600.0, help="audio held before refusing more")
-    p.add_argument("--drain-s", type=float, default=20.0, help="how long running requests may finish after SIGTERM")
     return p
-
-
-def bounds(args: argparse.Namespace) -> AppLimits:
-    """What the command line says of sizes."""
-    return AppLimits(max_body_bytes=args.max_audio_bytes, max_held_audio_s=args.max_queued_audio_s)
 
 
 def load(args: argparse.Namespace) -> tuple[Speech, Shape]:
     """The model of ``args``, having decoded once; exits with one sentence when it cannot."""
     missing = [name for name in _NEEDED if not (args.model_dir / name).is_file()]
     if missing:
-        print(f"{args.model_dir} has no {', '.join(missing)}; run `make models`", file=sys.stderr)
+        print(
+            f"{args.model_dir} has no {', '.join(missing)}; run `appliance models pull {args.model_name}`",
+            file=sys.stderr,
+        )
         sys.exit(MODEL_MISSING)
     import ctranslate2
 
@@ -139,23 +111,19 @@ def load(args: argparse.Namespace) -> tuple[Speech, Shape]:
         )
         rehearse(speech)
     except (RuntimeError, ValueError, OSError) as e:
-        sys.exit(f"the model in {args.model_dir} does not load or decode ({e}); run `make models` or try --device cpu")
+        sys.exit(
+            f"the model in {args.model_dir} does not load or decode ({e}); run `appliance models verify"
+            f" {args.model_name}`, or try --device cpu"
+        )
     return speech, how
-
-
-def _stop(signum: int, frame: object) -> None:
-    sys.exit(0)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Load, listen, serve until SIGTERM."""
     args = parser().parse_args(argv)
-    if len(os.fsencode(args.socket)) > 100:
-        sys.exit(f"the socket path {args.socket} is longer than 100 bytes; choose a shorter directory")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # Before the server runs, a signal ends the process; uvicorn takes over, drains, and raises it once more.
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
+    check_socket(args.socket)
+    set_up("whisper", "text", trusted=(RuntimeError,))  # CTranslate2's, about the device
+    stoppable()
     speech, how = load(args)
     host = build(
         speech,
@@ -165,17 +133,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         max_audio_s=args.max_audio_s,
         limits=bounds(args),
     )
-    config = uvicorn.Config(
-        create_app(host),
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        log_config=None,
-        timeout_graceful_shutdown=max(1, round(args.drain_s)),
-    )
-    listener = listen(args.socket)
-    logging.getLogger(__name__).info("%s is ready on %s (%s)", args.model_name, args.socket, how)
-    try:
-        uvicorn.Server(config).run(sockets=[listener])
-    finally:
-        args.socket.unlink(missing_ok=True)
+    serve(create_app(host), args, f"{args.model_name} is ready on {args.socket} ({how})")

@@ -31,6 +31,7 @@ class Decode:
     """One decode of one window: the tokens after the prompt, and what the model thought of them.
 
     ``avg_logprob`` counts the end token; ``capped``: cut off by the token cap. ``words`` only where aligned.
+    ``languages``: every language's probability, where that was all that was asked.
     """
 
     tokens: tuple[int, ...]
@@ -43,6 +44,7 @@ class Decode:
     language: str
     language_probability: float
     words: tuple[Word, ...] | None = None
+    languages: tuple[tuple[str, float], ...] = ()
 
     @property
     def silent(self) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import io
 import math
 import os
+import resource
 import signal
 import struct
 import wave
@@ -19,7 +20,7 @@ import pytest_asyncio
 from support import alive, wait_until
 
 from appliance.errors import BadRequest, EngineUnavailable, TooLarge
-from appliance.hosts.audio import RATE, AudioDecoder, DecodeLimits
+from appliance.hosts.audio import RATE, AudioDecoder, DecodeLimits, Wanted
 from appliance.hosts.audio_wire import LIFETIME_CPU_S
 
 SECONDS = 1.5
@@ -308,3 +309,150 @@ async def test_close_leaves_no_process_and_refuses_further_files():
     assert not [pid for pid in pids if alive(pid)]
     with pytest.raises(EngineUnavailable):
         await decoder.decode(wav())
+
+
+def g711(codec: str, samples: np.ndarray) -> bytes:
+    """G.711, by its definition: a sign, three bits of exponent, four of mantissa."""
+    out = bytearray()
+    for sample in map(int, samples):
+        size = min(abs(sample), 32635) + (132 if codec == "mulaw" else 0)
+        exponent = max(0, size.bit_length() - 8)
+        if codec == "mulaw":
+            out.append(~((0x80 if sample < 0 else 0) | exponent << 4 | size >> exponent + 3 & 15) & 0xFF)
+        else:
+            mantissa = size >> (4 if exponent == 0 else exponent + 3) & 15
+            out.append(((0x80 if sample >= 0 else 0) | exponent << 4 | mantissa) ^ 0x55)
+    return bytes(out)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("codec", ["s16le", "s16be", "mulaw", "alaw"])
+async def test_bare_samples_with_a_declared_rate(decoder: AudioDecoder, codec: str):
+    given = tone(8000, 1.0)
+    kinds = {"s16le": "<i2", "s16be": ">i2"}
+    data = given.astype(kinds[codec]).tobytes() if codec in kinds else g711(codec, given)
+    samples = await decoder.decode(data, Wanted(codec, 8000, 1))
+    assert len(samples) == pytest.approx(RATE, abs=64)
+    spectrum = np.abs(np.fft.rfft(samples.astype(float)))
+    assert np.argmax(spectrum) * RATE / len(samples) == pytest.approx(440, abs=3)
+    assert np.abs(samples).max() == pytest.approx(12000, rel=0.1)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_both_channels_of_a_stereo_recording(decoder: AudioDecoder):
+    left = np.full(16000, 5000, np.int16)
+    both = np.stack([left, -left], axis=1)
+    samples = await decoder.decode(both.astype("<i2").tobytes(), Wanted("s16le", 16000, 2, split=True))
+    assert samples.shape == (16000, 2)
+    assert (samples[1000:-1000, 0] > 4000).all()
+    assert (samples[1000:-1000, 1] < -4000).all()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_mono_recording_has_no_two_speakers(decoder: AudioDecoder):
+    with pytest.raises(BadRequest, match="one channel") as refused:
+        await decoder.decode(wav(seconds=1), Wanted(split=True))
+    assert refused.value.code == "not_stereo"
+    assert len(await decoder.decode(wav(seconds=1))) == RATE
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_bare_samples_that_nobody_described_are_no_file(decoder: AudioDecoder):
+    with pytest.raises(BadRequest):
+        await decoder.decode(bytes(16000))
+
+
+async def test_a_bomb_is_stopped_at_the_limit():
+    """Half an hour of silence in a small file that decodes to 58 MB."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="flac") as container:
+        stream = container.add_stream("flac", rate=8000, layout="mono")
+        for _ in range(30):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * 60), np.int16), format="s16", layout="mono")
+            frame.sample_rate = 8000
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert len(out.getvalue()) < 500_000
+    decoder = AudioDecoder(workers=1, limits=DecodeLimits(max_audio_s=600))
+    await decoder.start()
+    try:
+        with pytest.raises(TooLarge, match="longer than 600 seconds"):
+            await decoder.decode(out.getvalue())
+    finally:
+        await decoder.close()
+
+
+def header(rate: int = 8000, channels: int = 1, bits: int = 16, kind: int = 1, said: int | None = None) -> bytes:
+    """A second of silence under a wav header that says what it likes."""
+    data = bytes(16000)
+    width = max(1, channels * bits // 8)
+    layout = struct.pack("<IHHIIHH", 16, kind, channels, rate, rate * width & 0xFFFFFFFF, width & 0xFFFF, bits)
+    size = len(data) if said is None else said
+    return b"RIFF\xff\xff\xff\xffWAVEfmt " + layout + b"data" + struct.pack("<I", size) + data
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"rate": 1},  # 16 kB that would be two hours
+        {"rate": 0},
+        {"rate": 0xFFFFFFFF},
+        {"channels": 65535},
+        {"channels": 0},
+        {"bits": 65535},
+        {"kind": 0xFFFF},
+    ],
+    ids=str,
+)
+async def test_a_header_that_cannot_be_true_is_refused_and_harms_nobody(decoder: AudioDecoder, told: dict[str, int]):
+    before = decoder.pids
+    with pytest.raises(BadRequest) as refused:
+        await decoder.decode(header(**told))
+    assert refused.value.code == "no_audio"
+    assert decoder.pids == before
+    assert len(await decoder.decode(header())) == RATE
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_four_gigabytes_that_a_header_promises_are_not_waited_for(decoder: AudioDecoder):
+    assert len(await decoder.decode(header(said=0xFFFFFFFF))) == RATE
+
+
+def encrypted() -> bytes:
+    """A second of AAC under Common Encryption."""
+    out = io.BytesIO()
+    keys = {"encryption_key": "76a6c65c5ea762046bd749a2e632ccbb", "encryption_kid": "a7e61c373e219033c21091fa607bf3b8"}
+    with av.open(out, "w", format="mp4", options={"encryption_scheme": "cenc-aes-ctr", **keys}) as container:
+        stream = container.add_stream("aac", rate=RATE, layout="mono")
+        for at in range(0, RATE, 1024):
+            samples = (tone(RATE, 1.0)[at : at + 1024] / 32768).astype(np.float32)[np.newaxis]
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = RATE, at
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return out.getvalue()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_encrypted_sound_is_named_as_such(decoder: AudioDecoder):
+    with pytest.raises(BadRequest, match="without protection") as refused:
+        await decoder.decode(encrypted())
+    assert (refused.value.status, refused.value.code) == (400, "encrypted_media")
+
+
+async def test_a_worker_that_outgrows_its_memory_dies_alone():
+    decoder = AudioDecoder(workers=2)
+    await decoder.start()
+    try:
+        first, other = sorted(decoder.pids)
+        # what it may have is taken from it, as by a file that needs more than there is
+        resource.prlimit(first, resource.RLIMIT_AS, (1 << 20, 1 << 20))
+        answers = await asyncio.gather(*(decoder.decode(wav(seconds=20)) for _ in range(2)), return_exceptions=True)
+        assert sum(isinstance(answer, BadRequest) for answer in answers) <= 1
+        assert any(len(answer) == 20 * RATE for answer in answers if isinstance(answer, np.ndarray))
+        assert other in decoder.pids
+        for _ in range(4):
+            assert len(await decoder.decode(wav())) > RATE
+    finally:
+        await decoder.close()

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from appliance.errors import DeadlineExceeded, EngineUnavailable
 from appliance.hosts.batcher import Batcher, BatchQueue, Limits
+from appliance.hosts.progress import progress_text
+from appliance.hosts.whisper_wire import RANKS, Params
 
 
 def add(queue: BatchQueue[str], item: str, *, key: str = "k", cost: float = 1.0, now: float = 0.0):
@@ -349,3 +351,60 @@ async def test_close_finishes_what_runs_and_refuses_what_waits():
     with pytest.raises(EngineUnavailable):
         await batcher.submit("c", key=1)
     await batcher.close()
+
+
+async def test_a_stuck_batch_shows_in_its_counters():
+    """What the supervisor's heartbeat reads: no step, something running."""
+    go = threading.Event()
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stuck(batch: list[int]) -> list[int]:
+        loop.call_soon_threadsafe(begun.set)
+        go.wait(10)
+        return batch
+
+    batcher: Batcher[int, int] = Batcher(stuck, Limits(2, 60.0))
+    batcher.start()
+    asked = [asyncio.create_task(batcher.submit(n, key="k")) for n in (1, 2)]
+    await begun.wait()
+    assert (batcher.steps, batcher.running, batcher.longest_step_s) == (0, 2, 0.0)
+    go.set()
+    assert await asyncio.gather(*asked) == [1, 2]
+    assert batcher.steps == 1 and batcher.running == 0 and batcher.longest_step_s > 0
+    text = progress_text(batcher).decode()
+    assert f"appliance_host_steps_total {batcher.steps}\nappliance_host_running 0\n" in text.replace(
+        "# TYPE appliance_host_running gauge\n", ""
+    )
+    await batcher.close()
+
+
+def test_what_has_patience_lets_others_pass_but_not_for_ever() -> None:
+    queue: BatchQueue[str] = BatchQueue(Limits(max_batch=1, max_wait_s=0.0))
+    queue.add("bulk", key="a", cost=1, deadline=math.inf, now=0.0, patience_s=10.0)
+    queue.add("late", key="a", cost=1, deadline=math.inf, now=20.0)
+    queue.add("soon", key="b", cost=1, deadline=math.inf, now=9.0)
+    taken = [queue.take(20.0)[0].item for _ in range(3)]
+    assert taken == ["soon", "bulk", "late"]
+    assert queue.take(99.0) == []
+    assert len(queue) == 0
+
+
+def test_patience_is_no_reason_to_share_a_batch() -> None:
+    queue: BatchQueue[str] = BatchQueue(Limits(max_batch=4, max_wait_s=0.0))
+    for name, patience_s in (("bulk", 10.0), ("one", 0.0), ("two", 0.0)):
+        queue.add(name, key="a", cost=1, deadline=math.inf, now=0.0, patience_s=patience_s)
+    assert [e.item for e in queue.take(1.0)] == ["one", "two"]
+    entry = queue.add("left", key="a", cost=1, deadline=math.inf, now=1.0, patience_s=10.0)
+    assert queue.cancel(entry)
+    assert [e.item for e in queue.take(1.0)] == ["bulk"]
+
+
+def test_live_goes_before_interactive_before_bulk_and_nobody_starves() -> None:
+    patience = {rank: Params(rank=rank).patience_s for rank in RANKS}
+    queue: BatchQueue[str] = BatchQueue(Limits(max_batch=1, max_wait_s=0.0))
+    for at, rank in ((0.0, "bulk"), (0.2, "interactive"), (0.4, "live"), (1.3, "live"), (10.0, "interactive")):
+        queue.add(f"{rank} {at}", key="a", cost=1, deadline=math.inf, now=at, patience_s=patience[rank])
+    taken = [queue.take(20.0)[0].item for _ in range(5)]
+    # the live one of 1.3 s comes after an interactive one that has waited for more than its second
+    assert taken == ["live 0.4", "interactive 0.2", "live 1.3", "bulk 0.0", "interactive 10.0"]

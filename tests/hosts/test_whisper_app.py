@@ -20,20 +20,21 @@ import uvicorn
 from hosts.whisper_standin import StandIn, decode, sound, spoken
 
 from appliance.errors import EngineUnavailable, TooLarge
-from appliance.hosts.audio import AudioDecoder, no_audio
+from appliance.hosts.audio import AudioDecoder, Wanted, no_audio
 from appliance.hosts.batcher import Batcher, Limits
+from appliance.hosts.serving import listen
 from appliance.hosts.whisper_app import AppLimits, Budget, Host, create_app
 from appliance.hosts.whisper_job import Transcriber
 from appliance.hosts.whisper_metrics import Metrics
-from appliance.hosts.whisper_model import Window
-from appliance.hosts.whisper_serve import listen, shape
+from appliance.hosts.whisper_model import Window, among
+from appliance.hosts.whisper_serve import shape
 from appliance.hosts.whisper_text import Decode
 
 
 def wav(samples: np.ndarray) -> bytes:
     out = io.BytesIO()
     with wave.open(out, "wb") as file:
-        file.setnchannels(1)
+        file.setnchannels(samples.shape[1] if samples.ndim == 2 else 1)
         file.setsampwidth(2)
         file.setframerate(16000)
         file.writeframes(samples.tobytes())
@@ -42,6 +43,9 @@ def wav(samples: np.ndarray) -> bytes:
 
 CLIP = wav(sound((2.0, True)))
 LONG = wav(sound(*[(9.0, True), (6.0, False)] * 3))
+
+
+MONO = Wanted()
 
 
 class WavDecoder(AudioDecoder):
@@ -54,10 +58,11 @@ class WavDecoder(AudioDecoder):
     async def start(self) -> None:
         """Nothing to start."""
 
-    async def decode(self, data: bytes) -> np.ndarray:
+    async def decode(self, data: bytes, wanted: Wanted = MONO, rank: int = 1) -> np.ndarray:
         try:
             with wave.open(io.BytesIO(data)) as file:
-                samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
+                samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).reshape(-1, file.getnchannels())
+                samples = samples if wanted.split else samples[:, 0]
         except (wave.Error, EOFError):
             raise no_audio() from None
         if len(samples) > self._most_s * 16000:
@@ -154,6 +159,28 @@ async def test_streamed_lines_end_in_the_result_and_their_text_is_its_text(speec
     assert done["type"] == "done"
     assert "".join(line["text"] for line in deltas) == done["result"]["text"]
     assert len(done["result"]["segments"]) == 3
+
+
+async def test_progress_comes_in_lines_before_the_result_and_never_goes_back(speech: StandIn):
+    stereo = wav(np.stack([sound((9.0, True), (6.0, False)), sound((6.0, False), (9.0, True))], axis=1))
+    async with running(speech) as host:
+        whole = await host.post(LONG, language="en", progress=True, rank="bulk")
+        split = await host.post(stereo, language="en", progress=True, split=True)
+        told = await host.client.post(
+            "http://host/v1/detect", content=CLIP, headers={"x-appliance-params": '{"progress": true}'}
+        )
+    *lines, done = [json.loads(line) for line in whole.text.splitlines()]
+    shares = [line["done"] for line in lines]
+    assert {line["type"] for line in lines} == {"progress"}
+    assert shares == sorted(set(shares))
+    assert shares[0] == 0.1  # who speaks where is known
+    assert 0.8 < shares[-1] <= 1.0  # the last words end before the recording does
+    assert len(shares) >= 4
+    assert len(done["result"]["segments"]) == 3
+    *lines, done = [json.loads(line) for line in split.text.splitlines()]
+    assert [line["done"] for line in lines][-1] > 0.8
+    assert {s["channel"] for s in done["result"]["segments"]} == {0, 1}
+    assert told.json()["language"]  # a detection is over before there is anything to tell
 
 
 async def test_a_streamed_silence_is_one_line(speech: StandIn):
@@ -326,3 +353,64 @@ def test_the_shape_follows_the_machine(device, threads, expected):
     how = shape(device, "", threads, 0)
     assert (how.workers, how.threads, how.max_batch) == expected
     assert how.compute_type == ("float16" if device == "cuda" else "int8")
+
+
+async def test_what_is_spoken_can_be_asked_alone(speech: StandIn):
+    def script(window: Window) -> Decode:
+        assert window.detect_only
+        return decode(window, (), language="ta", language_probability=0.8, languages=(("ta", 0.8), ("hi", 0.2)))
+
+    speech.script = script
+    async with running(speech) as host:
+        headers = {"x-appliance-params": json.dumps({"languages": ["hi", "ta"]})}
+        answer = await host.client.post("http://host/v1/detect", content=CLIP, headers=headers)
+        silent = await host.client.post("http://host/v1/detect", content=wav(sound((2.0, False))))
+        refused = await host.client.post(
+            "http://host/v1/detect", content=CLIP, headers={"x-appliance-params": '{"languages": ["mai"]}'}
+        )
+    assert answer.json() == {
+        "language": "ta",
+        "language_probability": 0.8,
+        "languages": [["ta", 0.8], ["hi", 0.2]],
+        "duration_s": 2.0,
+        "heard_s": 2.0,
+        "text": "",
+    }
+    assert [w.hints for w in speech.windows] == [("hi", "ta")]
+    assert silent.json()["language"] is None
+    assert refused.json()["error"]["code"] == "unknown_language"
+
+
+async def test_hotwords_go_before_the_prompt(speech: StandIn):
+    async with running(speech) as host:
+        await host.post(CLIP, language="en", hotwords=["UPI", "Aadhaar"], prompt="hello")
+    assert "".join(map(chr, speech.windows[0].prompt)) == "UPI, Aadhaar hello"
+
+
+def test_hints_narrow_what_was_detected():
+    guesses = [("ur", 0.6), ("hi", 0.3), ("ta", 0.1)]
+    assert among(guesses, ())[0] == ("ur", 0.6)
+    assert [(code, round(p, 3)) for code, p in among(guesses, ("hi", "ta"))] == [("hi", 0.75), ("ta", 0.25)]
+
+
+async def test_a_call_with_a_speaker_a_channel_comes_back_in_turns(speech: StandIn):
+    quiet, loud = sound((9.0, False)), sound((3.0, True))
+    left, right = np.concatenate([loud, quiet, loud]), np.concatenate([quiet, loud, sound((3.0, False))])
+    async with running(speech) as host:
+        answer = await host.post(wav(np.stack([left, right], axis=1)), language="hi", split=True)
+    result = answer.json()
+    assert [s["channel"] for s in result["segments"]] == [0, 1, 0]
+    assert [s["id"] for s in result["segments"]] == [0, 1, 2]
+    starts = [s["start"] for s in result["segments"]]
+    assert starts == sorted(starts)
+    assert 8 < starts[1] < 10
+    assert result["duration_s"] == 15.0
+    assert result["text"].count("s") == 3
+
+
+async def test_verbatim_windows_are_decoded_apart(speech: StandIn):
+    async with running(speech) as host:
+        await host.post(CLIP, language="en", verbatim=True)
+        await host.post(CLIP, language="en")
+    assert [w.verbatim for w in speech.windows] == [True, False]
+    assert speech.windows[0].key != speech.windows[1].key

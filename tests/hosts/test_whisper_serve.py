@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.hosts.serving import bounds
 from appliance.hosts.whisper_app import AppLimits
-from appliance.hosts.whisper_serve import bounds, main, parser
+from appliance.hosts.whisper_serve import main, parser
 from appliance.supervisor.exits import Exit, should_restart
 
 
@@ -30,4 +31,4 @@ def test_a_missing_model_ends_it_for_good_and_names_the_fix(
         main(arguments(tmp_path))
     assert ended.value.code == Exit.MODEL_MISSING
     assert not should_restart(Exit.MODEL_MISSING)
-    assert capsys.readouterr().err == f"{tmp_path} has no model.bin, tokenizer.json; run `make models`\n"
+    assert capsys.readouterr().err == f"{tmp_path} has no model.bin, tokenizer.json; run `appliance models pull w`\n"

@@ -17,6 +17,7 @@ from appliance.hosts.whisper_windows import (
     VAD_FRAME_S,
     Span,
     bucket_s,
+    doubtful,
     plan,
     spans,
     token_cap,
@@ -123,3 +124,18 @@ def test_windows_cover_all_speech_in_order_without_overlap_and_fit_with_a_margin
     for span in speech:
         covered = sum(max(0.0, min(w.end, span.end) - max(w.start, span.start)) for w in windows)
         assert covered == pytest.approx(span.length, abs=1e-3)
+
+
+def test_a_faint_sound_is_a_mumbled_word_in_a_short_clip_and_music_in_a_long_one():
+    for seconds, heard_there in ((0.7, True), (2.9, True), (8.0, False), (180.0, False)):
+        probabilities, duration = heard((0.2, 0.1), (0.2, 0.3), (seconds - 0.4, 0.1))
+        assert bool(spans(probabilities, duration)) is heard_there
+
+
+@pytest.mark.parametrize(
+    ("probability", "no_speech_prob", "doubted"),
+    [(0.5, 0.6, True), (0.5, 0.2, False), (0.95, 0.9, False), (0.75, 0.5, True)],
+)
+def test_two_have_to_doubt(probability: float, no_speech_prob: float, doubted: bool):
+    probabilities, _ = heard((2.0, 0.05), (0.5, probability), (2.0, 0.05))
+    assert doubtful(probabilities, Span(1.5, 3.0), no_speech_prob) is doubted
