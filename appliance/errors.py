@@ -10,13 +10,19 @@ from __future__ import annotations
 
 import msgspec
 
+from appliance.types import Partial
+
 
 class ApplianceError(Exception):
-    """Base: ``status`` is the HTTP status, ``code`` a stable machine-readable word."""
+    """Base: ``status`` is the HTTP status, ``code`` a stable machine-readable word.
+
+    ``partial`` is what had been passed on of a plain text when a stream broke off; another engine may go on with it.
+    """
 
     status = 500
     type = "server_error"
     code = "internal_error"
+    partial: Partial | None = None
 
     def __init__(
         self,
@@ -66,6 +72,14 @@ class Unauthorized(ApplianceError):
     code = "invalid_api_key"
 
 
+class BudgetExceeded(ApplianceError):
+    """402: a cap of the tenant or the key is spent. OpenAI's clients retry 402 unless told not to."""
+
+    status = 402
+    type = "insufficient_quota"
+    code = "budget_exceeded"
+
+
 class Forbidden(ApplianceError):
     """403: a known key that may not do this."""
 
@@ -88,6 +102,14 @@ class MethodNotAllowed(ApplianceError):
     status = 405
     type = "invalid_request_error"
     code = "method_not_allowed"
+
+
+class Conflict(ApplianceError):
+    """409: it contradicts what is there, such as an Idempotency-Key that came with another body."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
 
 
 class UploadTooSlow(ApplianceError):

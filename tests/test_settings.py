@@ -19,6 +19,7 @@ def test_without_a_file_the_embedded_models_are_served(tmp_path: Path) -> None:
     assert {name: e.model for name, e in settings.engines.items()} == {
         "chat": "smollm2-135m-instruct",
         "transcribe": "whisper-base",
+        "translate": "indictrans2-embedded",
     }
     assert (settings.server.host, settings.server.port) == ("127.0.0.1", 8000)
 
@@ -36,10 +37,20 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("[server]\nprot = 1\n", "server.prot is not a setting; did you mean 'port'?"),
         ("[sever]\nport = 1\n", "did you mean 'server'?"),
         ("[server]\nport = 70000\n", "server.port"),
+        ("[server]\ndrain_s = inf\n", "server.drain_s"),
+        ("[slos.refund]\nttft_ms = 5\n", "did you mean 'ttft_p95_ms'?"),
+        ("[slos.refund]\nttft_p95_ms = 0\n", "slos.refund.ttft_p95_ms"),
+        ("[engines.e]\nkind = 'fake'\nheartbeat_s = nan\n", "engines.e.heartbeat_s"),
         ('[engines.x]\nkind = "openai"\n', "exactly one of url and socket"),
         ('[engines.x]\nkind = "vllm"\n', "needs model"),
         ('[engines.x]\nkind = "vllm"\nmodel = "m"\nkv_cache_byte = 3\n', "did you mean 'kv_cache_bytes'?"),
         ('[site]\nnetworks = ["10.0.0.0/33"]\n', "10.0.0.0/33"),
+        ("[logs]\nformat = 'xml'\n", "logs.format"),
+        ("[logs]\nmaxbytes = 1\n", "did you mean 'max_bytes'?"),
+        ("[tracing]\notlp_endpoint = 'localhost:4318'\n", "give http://127.0.0.1:4318"),
+        ("[tracing]\notlp_endpoint = 'http://me:pw@127.0.0.1'\n", "OTEL_EXPORTER_OTLP_HEADERS"),
+        ("[tracing]\nsample = 2\n", "tracing.sample"),
+        ("[memory]\nrequest_tokens = 1\n", "memory.request_tokens"),
         ("[server\n", "not valid TOML"),
         ("server = 5\n", "write [server]"),
         ("aliases = 3\n", "aliases"),

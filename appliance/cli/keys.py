@@ -1,22 +1,15 @@
-"""``appliance keys create | list | revoke``: through the running gateway, or through the ledger's file."""
+"""``appliance keys create | list | show | set | revoke``: on the ledger itself, whether a gateway runs or not."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import click
-import msgspec
 
-from appliance.cli.common import Failure, settings_or_exit
-from appliance.cli.control import Refused, ask
-from appliance.errors import ApplianceError
-from appliance.ledger import KeyStore
+from appliance.cli.ledger import Open, as_json, date, opened, print_fields, print_json, print_table
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+_NONE = "none"
 
 
 @click.group()
@@ -24,80 +17,124 @@ def keys() -> None:
     """The keys that clients send as `Authorization: Bearer …`."""
 
 
+def _limits(command: Any) -> Any:
+    """The options that ``create`` and ``set`` share."""
+    for option in reversed(
+        [
+            click.option("--model", "models", multiple=True, help="A model it may use (repeat; default: all)."),
+            click.option("--endpoint", "endpoints", multiple=True, help="Such as chat.completions (repeat)."),
+            click.option(
+                "--residency", help="local_only, hosted_redacted or hosted_allowed, if stricter than its tenant's."
+            ),
+            click.option("--requests-per-minute", help="A number, or none."),
+            click.option("--tokens-per-minute", help="A number, or none."),
+            click.option("--max-concurrent", help="Requests running at once: a number, or none."),
+            click.option("--cap", help="A month's money: 50, $50, ₹4000 or none."),
+            click.option("--expires", help="A date such as 2026-12-31, or none."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 @keys.command()
 @click.argument("name")
 @click.option("--role", type=click.Choice(["admin", "operator", "client"]), default="client", show_default=True)
-@_as_json
-def create(name: str, role: str, as_json: bool) -> None:
+@click.option("--tenant", default="default", show_default=True)
+@_limits
+@as_json
+def create(name: str, role: str, tenant: str, as_json: bool, **options: Any) -> None:
     """Make a key called NAME. Its secret is printed once and stored nowhere."""
-    key = _do("keys.create", name=name, role=role)
+    from appliance.ledger.stores import keys as store
+
+    with opened() as ledger:
+        made = store.create(ledger.engine, ledger.actor, name, role, tenant, **_fields(ledger, options))
+        ledger.heard()
     if as_json:
-        click.echo(json.dumps(key))
+        print_json({"id": made.key.id, "name": made.key.name, "role": made.key.role, "secret": made.secret})
         return
-    click.echo(key["secret"])
-    click.echo(f"{key['id']}: {key['role']} key {key['name']!r}; this is the only time it is shown", err=True)
+    click.echo(made.secret)
+    click.echo(f"{made.key.id}: {made.key.role} key {made.key.name!r}; this is the only time it is shown", err=True)
 
 
 @keys.command("list")
-@_as_json
-def list_keys(as_json: bool) -> None:
+@click.option("--tenant", help="Only this tenant's.")
+@as_json
+def list_keys(tenant: str | None, as_json: bool) -> None:
     """All keys, without their secrets."""
-    found = _do("keys.list")["keys"]
+    from appliance.ledger.stores import keys as store
+
+    with opened() as ledger:
+        found = store.listed(ledger.engine, tenant)
     if as_json:
-        click.echo(json.dumps(found))
+        print_json(found)
         return
-    rows = [("ID", "NAME", "ROLE", "CREATED", "STATE")]
-    rows += [
-        (k["id"], k["name"], k["role"], _date(k["created_ms"]), "revoked" if k["revoked_ms"] else "live") for k in found
-    ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table(
+        ["ID", "NAME", "ROLE", "TENANT", "CREATED", "STATE"],
+        [(k.id, k.name, k.role, k.tenant, date(k.created_ms), "revoked" if k.revoked_ms else "live") for k in found],
+    )
 
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
-@_as_json
+@as_json
+def show(key_id: str, as_json: bool) -> None:
+    """Everything about one key but its secret."""
+    from appliance.ledger.stores import keys as store
+
+    with opened() as ledger:
+        found = store.get(ledger.engine, key_id)
+    (print_json if as_json else print_fields)(found)
+
+
+@keys.command("set")
+@click.argument("key_id", metavar="ID")
+@_limits
+@as_json
+def set_key(key_id: str, as_json: bool, **options: Any) -> None:
+    """Change what the key with this ID may do; what is not named stays."""
+    from appliance.ledger.stores import keys as store
+
+    with opened() as ledger:
+        found = store.configure(ledger.engine, ledger.actor, key_id, **_fields(ledger, options))
+        ledger.heard()
+    (print_json if as_json else print_fields)(found)
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@as_json
 def revoke(key_id: str, as_json: bool) -> None:
     """End the key with this ID for good; a running gateway refuses it within a second."""
-    _do("keys.revoke", id=key_id)
+    from appliance.ledger.stores import keys as store
+
+    with opened() as ledger:
+        store.revoke(ledger.engine, ledger.actor, key_id)
+        ledger.heard()
     click.echo(json.dumps({"id": key_id, "revoked": True}) if as_json else f"revoked {key_id}")
 
 
-def _do(op: str, **fields: str) -> dict[str, Any]:
-    settings = settings_or_exit()
-    try:
-        answer = ask(settings.run / "control.sock", op, **fields)
-    except Refused as e:
-        raise Failure(str(e)) from None
-    if answer is not None:
-        return answer
-    settings.home.mkdir(parents=True, exist_ok=True)
-    with _sentences(), contextlib.closing(KeyStore.open(settings.ledger_path)) as store:
-        return _locally(store, op, fields)
+def _fields(ledger: Open, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, as the store wants them. Raises ValueError."""
+    from appliance.ledger.stores import prices, values
+
+    fields: dict[str, Any] = {}
+    for name in ("models", "endpoints"):
+        if options[name]:
+            fields[name] = [] if options[name] == (_NONE,) else options[name]
+    if options["residency"] is not None:
+        fields["residency"] = None if options["residency"] == _NONE else options["residency"]
+    for name in ("requests_per_minute", "tokens_per_minute", "max_concurrent"):
+        if (text := options[name]) is not None:
+            fields[name] = None if text == _NONE else _number(text, name)
+    if options["cap"] is not None:
+        fields["cap_nusd"] = values.cap(options["cap"], prices.inr_per_usd(ledger.engine))
+    if (text := options["expires"]) is not None:
+        fields["expires_ms"] = None if text == _NONE else ledger.moment(text)
+    return fields
 
 
-def _locally(store: KeyStore, op: str, fields: dict[str, str]) -> dict[str, Any]:
-    """The same operations and answers as the control socket's, on the file."""
-    if op == "keys.create":
-        key, secret = store.create(fields["name"], fields["role"])
-        return {"id": key.id, "name": key.name, "role": key.role, "secret": secret}
-    if op == "keys.list":
-        return {"keys": [msgspec.to_builtins(info) for info in store.list()]}
-    store.revoke(fields["id"])
-    return {"id": fields["id"]}
-
-
-@contextlib.contextmanager
-def _sentences() -> Iterator[None]:
-    """What the ledger refuses ends the command with its sentence."""
-    try:
-        yield
-    except ApplianceError as e:
-        raise Failure(e.message) from None
-    except (ValueError, LookupError) as e:
-        raise Failure(str(e.args[0] if e.args else e)) from None
-
-
-def _date(unix_ms: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(unix_ms / 1000))
+def _number(text: str, name: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise ValueError(f"{name.replace('_', ' ')} is {text[:40]!r}; give a number, or none")
+    return int(text)

@@ -84,12 +84,14 @@ class _Compiler:
         )
         dev = self.resolve("dev.txt", ["pyproject.toml", "--extra", "dev"], constraints=pypi)
         bootstrap = self.resolve("bootstrap.txt", ["locks/bootstrap.in"])
+        deploy = self.resolve("deploy.txt", ["locks/deploy.in"])
         return {
             "cpu-pypi.txt": pypi,
             "cpu.txt": with_cpu_torch(pypi, torch),
             "gpu.txt": gpu,
             "dev.txt": dev,
             "bootstrap.txt": bootstrap,
+            "deploy.txt": deploy,
         }
 
     def resolve(

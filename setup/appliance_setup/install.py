@@ -211,7 +211,8 @@ class _Installation:
         part.replace(self.layout.stamp)
 
     def uv(self, *arguments: str, quiet: bool = False) -> None:
-        command = [str(self.layout.venv / "bin" / "uv"), *arguments, "--python", str(self.layout.python), *self.flags]
+        flags = [flag for flag in self.flags if flag not in arguments]  # uv refuses a flag that is said twice
+        command = [str(self.layout.venv / "bin" / "uv"), *arguments, "--python", str(self.layout.python), *flags]
         self.call(command, quiet=quiet)
 
     def call(self, command: list[str], *, quiet: bool = False) -> None:

@@ -92,26 +92,63 @@ def gateway(home: Path, answer: bytes) -> Iterator[list[dict[str, Any]]]:
         thread.join(5)
 
 
-def test_a_running_gateway_is_asked_instead_of_the_file(home: Path) -> None:
-    with gateway(home, b'{"ok":true,"id":"key_1","name":"web","role":"admin","secret":"ak-s"}\n') as asked:
+def test_a_running_gateway_is_waited_for_until_it_has_heard(home: Path) -> None:
+    with gateway(home, b'{"ok":true,"version":3}\n') as asked:
         made = keys(home, "create", "web", "--role", "admin")
-    assert asked == [{"op": "keys.create", "name": "web", "role": "admin"}]
-    assert made.stdout == "ak-s\n"
-    assert not (home / "ledger.db").exists()
+    assert [(one["op"], one["version"] > 1) for one in asked] == [("ledger.seen", True)]
+    assert made.stdout.startswith("ak-")
+
+
+@pytest.mark.parametrize("answer", [b'{"ok":false,"error":"not now"}\n', b""])
+def test_a_gateway_that_refuses_or_dies_does_not_undo_the_key(home: Path, answer: bytes) -> None:
+    with gateway(home, answer):
+        made = keys(home, "create", "web")
+    assert made.exit_code == 0
+    assert [k["name"] for k in listed(home)] == ["web"]
+
+
+def test_a_key_that_would_open_nothing_is_not_made(home: Path) -> None:
+    made = keys(home, "create", "web", "--expires", "2020-01-01")
+    assert (made.exit_code, made.stdout) == (1, "")
+    assert made.stderr.startswith("error: the expiry is past")
+    assert listed(home) == []
+
+
+def test_limits_are_set_shown_and_lifted(home: Path) -> None:
+    limits = ["--cap", "$50", "--requests-per-minute", "60", "--model", "m1", "--endpoint", "/v1/chat/completions"]
+    made = json.loads(keys(home, "create", "web", *limits, "--expires", "2027-01-01", "--json").stdout)
+    shown = json.loads(keys(home, "show", made["id"], "--json").stdout)
+    assert (shown["cap_nusd"], shown["requests_per_minute"], shown["models"]) == (50_000_000_000, 60, ["m1"])
+    assert shown["endpoints"] == ["chat.completions"]
+    assert shown["expires_ms"] == 1_798_741_800_000  # midnight in Kolkata
+    lifted = keys(
+        home, "set", made["id"], "--cap", "none", "--model", "none", "--requests-per-minute", "none", "--json"
+    )
+    shown = json.loads(lifted.stdout)
+    assert (shown["cap_nusd"], shown["requests_per_minute"], shown["models"]) == (None, None, [])
+    assert (
+        "50.00 USD"
+        in keys(home, "show", json.loads(keys(home, "create", "b", "--cap", "50", "--json").stdout)["id"]).stdout
+    )
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"),
+    ("options", "says"),
     [
-        (b'{"ok":false,"error":"a live key is named web already"}\n', "a live key is named web already"),
-        (b"", "without an answer; try again"),
+        (["--cap", "lots"], "give a number such as 49.50"),
+        (["--cap", "₹4000"], "appliance server-cost set"),
+        (["--requests-per-minute", "0"], "give a number from 1"),
+        (["--expires", "tomorrow"], "write 2026-11-30"),
+        (["--endpoint", "embeddings"], "choose one of chat.completions"),
+        (["--residency", "moon"], "choose one of local_only"),
+        (["--tenant", "nobody"], "there is no tenant 'nobody'"),
     ],
 )
-def test_a_gateway_that_refuses_or_dies(home: Path, answer: bytes, says: str) -> None:
-    with gateway(home, answer):
-        refused = keys(home, "create", "web")
+def test_a_bad_limit_is_one_sentence(home: Path, options: list[str], says: str) -> None:
+    refused = keys(home, "create", "web", *options)
     assert refused.exit_code == 1
     assert refused.stderr.startswith("error: ") and says in refused.stderr
+    assert listed(home) == []
 
 
 def test_a_socket_left_by_a_dead_gateway_is_passed_over(home: Path) -> None:

@@ -20,7 +20,7 @@ def test_version() -> None:
 def test_help_lists_every_command_with_what_it_does() -> None:
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
-    for name in ("serve", "gateway", "engine", "keys"):
+    for name in ("serve", "gateway", "engine", "plan", "models", "status", "logs", "reload", "keys"):
         assert f"\n  {name} " in result.output
 
 

@@ -18,6 +18,9 @@ import httpx
 from support import wait_until
 
 import appliance
+from appliance.ledger import core
+from appliance.ledger.stores import keys
+from appliance.ledger.stores.changes import Actor
 
 ROOT = Path(appliance.__file__).resolve().parent.parent
 SILENCE_S = 1.0
@@ -98,11 +101,11 @@ class FakeProcess:
 class Stack:
     """One home with its fake engine and its gateway."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: str = "", aliases: str = "") -> None:
         self.home = Path(tempfile.mkdtemp(prefix="ap-"))
         self.port = free_port()
         values = {"port": self.port, "home": self.home, "deadline": DEADLINE_S, "silence": SILENCE_S}
-        (self.home / "appliance.toml").write_text(_TOML.format(**values, body=MAX_BODY_BYTES))
+        (self.home / "appliance.toml").write_text(_TOML.format(**values, body=MAX_BODY_BYTES) + aliases + more)
         self._say_speech_is_ready()
         self.fake = FakeProcess(self.home, "fake", "--chunks", "6", "--model", "fake")
         self.base = f"http://127.0.0.1:{self.port}"
@@ -169,6 +172,17 @@ class Stack:
         )
         raw.sendall(head.encode() + payload)
         return raw
+
+    def make_key(self, name: str, **fields: Any) -> str:
+        """The secret of a new client key, once the gateway knows it."""
+        made = core.engine(self.home / "ledger.db")
+        secret = keys.create(made, Actor("test"), name, **fields).secret
+        made.dispose()
+        headers = {"authorization": f"Bearer {secret}"}
+        wait_until(
+            lambda: self.client.get("/v1/models", headers=headers).status_code == 200, 5, "the gateway knows the key"
+        )
+        return secret
 
     def rows(self, sql: str, *values: str) -> list[dict[str, Any]]:
         """What the ledger file holds, read beside the running gateway."""

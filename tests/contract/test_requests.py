@@ -172,7 +172,6 @@ def test_without_a_key_nothing_is_said(stack: Stack, headers: dict[str, str]) ->
         ("POST", "/v1/moderations"),
         ("POST", "/v1/images/generations"),
         ("POST", "/v1/audio/speech"),
-        ("POST", "/v1/audio/translations"),
         ("GET", "/v1/files"),
         ("POST", "/v1/batches"),
         ("POST", "/v1/fine_tuning/jobs"),

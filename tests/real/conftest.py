@@ -23,7 +23,8 @@ from appliance.supervisor.network import free_port
 ROOT = Path(__file__).resolve().parents[2]
 READY_WITHIN_S = 240.0
 STOPPED_WITHIN_S = 60.0
-ENDS_THE_APPLIANCE = "test_kill_9_of_serve"
+# in this order, after everything else
+ENDS_THE_APPLIANCE = ("test_kill_9_of_the_api_server_under_load", "test_kill_9_of_serve")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,7 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("real")
-    items.sort(key=lambda item: item.name == ENDS_THE_APPLIANCE)
+    order = {name: place for place, name in enumerate(ENDS_THE_APPLIANCE, 1)}
+    items.sort(key=lambda item: order.get(item.name, 0))
 
 
 @pytest.fixture(scope="session")

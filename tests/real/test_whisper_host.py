@@ -232,3 +232,37 @@ def test_ctranslate2_takes_windows_shorter_than_30_s_and_refuses_longer(models_d
     assert encode(3000)[:2] == [1, 1500]
     with pytest.raises(ValueError, match="Invalid input features shape"):
         encode(3200)
+
+
+def test_what_is_spoken_can_be_asked_alone_and_hints_narrow_it(host: HostProcess):
+    def detected(**params: object) -> dict[str, object]:
+        with host.client() as client:
+            headers = {"x-appliance-params": json.dumps(params)}
+            found: dict[str, object] = client.post("/v1/detect", content=ORDER, headers=headers).json()
+        return found
+
+    assert detected()["language"] == "en"
+    narrowed = detected(languages=["hi", "ta"])
+    assert narrowed["language"] in ("hi", "ta")
+    assert sum(p for _, p in narrowed["languages"]) == pytest.approx(1.0, abs=0.01)  # type: ignore[attr-defined]
+
+
+def test_verbatim_leaves_words_as_they_are(host: HostProcess):
+    answer = host.post(ORDER, language="en", verbatim=True).json()
+    assert "".join(c for c in answer["text"].lower() if c.isalpha() or c == " ").strip() == SAID
+
+
+def test_a_stereo_call_comes_back_in_turns(host: HostProcess):
+    with wave.open(io.BytesIO(ORDER)) as file:
+        rate, mono = file.getframerate(), np.frombuffer(file.readframes(file.getnframes()), np.int16)
+    call = np.zeros((2 * len(mono) + rate, 2), np.int16)
+    call[: len(mono), 0] = call[len(mono) + rate :, 1] = mono
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(call.tobytes())
+    segments = host.post(out.getvalue(), language="en", split=True).json()["segments"]
+    assert [s["channel"] for s in segments] == sorted(s["channel"] for s in segments)
+    assert {s["channel"] for s in segments} == {0, 1}

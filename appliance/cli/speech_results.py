@@ -1,0 +1,89 @@
+"""What ``make bench-hearing`` found, as docs/speech.md shows it: read from the newest committed run of each part.
+
+What it refuses to be: a summary. Speed stands beside its error rate, and each line names its file.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+_PARTS = ("prompts", "long", "music", "live", "spoken")
+
+
+def measured(results: Path) -> str:
+    """The section; parts that were never run are left out."""
+    lines: list[str] = []
+    for part in _PARTS:
+        newest = sorted(results.glob(f"hearing-{part}-*.json"))
+        if newest:
+            run: dict[str, Any] = json.loads(newest[-1].read_text(encoding="utf-8"))
+            lines += [*_SHOWN[part](run), f"  `{newest[-1].name}`: {run['model']}, {_where(run)}.", ""]
+    return "\n".join(lines)
+
+
+def _where(run: dict[str, Any]) -> str:
+    return f"{run['compute_type']}, {run['machine']['cores']} cores, beam {run['beam']}"
+
+
+def _race(run: dict[str, Any], what: str) -> list[str]:
+    base = run["baseline"]
+    lines = [
+        f"- {what} ({run['clips']} clips, {run['audio_s'] / 60:.1f} min), against faster-whisper's batched pipeline at"
+        f" {base['rtfx']:.1f}× real time with WER {base['wer']:.1f} %, CER {base['cer']:.1f} %:",
+    ]
+    for concurrency, one in run["host"].items():
+        wer = one["points"]["wer"]
+        sure = (
+            f"; {wer['difference']:+.1f} points, 95 % {wer['low']:+.1f} to {wer['high']:+.1f}"
+            if run["clips"] > 1
+            else ""
+        )
+        lines.append(
+            f"  {concurrency} at once: {one['rtfx']:.1f}× real time, {one['speed_ratio']:.1f}× the pipeline, WER"
+            f" {one['wer']:.1f} %, CER {one['cer']:.1f} %{sure}."
+        )
+    return lines
+
+
+def _prompts(run: dict[str, Any]) -> list[str]:
+    return _race(run, "Human English prompts of 3 to 8 s, 8 kHz, one speaker")
+
+
+def _long(run: dict[str, Any]) -> list[str]:
+    return _race(run, "The prompts as one recording")
+
+
+def _music(run: dict[str, Any]) -> list[str]:
+    ours, theirs = run["host"], run["baseline"]
+    return [
+        f"- Music on hold (Debian's `asterisk-moh-opsound-wav`, whole and in pieces of 8 s, {ours['clips']} clips): the"
+        f" host writes words for {ours['clips_with_words']} of them, the batched pipeline with its own detector for"
+        f" {theirs['clips_with_words']}.",
+    ]
+
+
+def _live(run: dict[str, Any]) -> list[str]:
+    after = run["ms_after_the_last_sound"]
+    return [
+        f"- Live, {run['sessions']} sessions at the speed of speech, {run['clips']} human prompts: from the last sound"
+        f" to `completed` {after['completed']['median']} ms (median; 90 %: {after['completed']['p90']}), of which"
+        f" {after['speech_stopped']['median']} ms until `speech_stopped` (the detector waits for 500 ms of silence) and"
+        f" {after['completed_after_stopped']['median']} ms for the transcript."
+        f" {run['with_delta_before_the_end']} of them had a delta while they were spoken.",
+    ]
+
+
+def _spoken(run: dict[str, Any]) -> list[str]:
+    found = run["languages"]
+    heard = {language: one for language, one in found.items() if "refused" not in one}
+    rates = ", ".join(f"{language} {one['cer']:.0f}" for language, one in heard.items())
+    refused = ", ".join(language for language in found if language not in heard)
+    return [
+        f"- One sentence a language read by espeak-ng (a smoke test; a robot's voice says nothing of people's): CER"
+        f" {rates}. Refused, as Whisper has no token: {refused or 'none'}.",
+    ]
+
+
+_SHOWN = {"prompts": _prompts, "long": _long, "music": _music, "live": _live, "spoken": _spoken}
