@@ -11,8 +11,13 @@ PY := .venv/bin/python
 serve: setup models ## set up, fetch the models, and serve on APPLIANCE_HOST:APPLIANCE_PORT
 	@exec $(PY) -m appliance serve
 
-test: setup-dev models ## set up and run the default test suite, real engines included
+test: setup-dev models ## set up and run the default test suite, real engines included (ARGS: one pytest run with these)
+ifdef ARGS
 	@$(PY) -m pytest $(ARGS)
+else
+	@code=0; $(PY) -m pytest -q -n auto --maxprocesses 8 --dist loadfile --ignore=tests/real || code=$$?; \
+	    $(PY) -m pytest -q tests/real && exit $$code
+endif
 
 test-slow: setup-dev ## the tests that compare with references on hundreds of sentences (10 to 20 minutes)
 	@RUNNER_SENTENCES=300 PARITY_SENTENCES=500 $(PY) -m pytest -q -o faulthandler_timeout=3600 tests/hosts/test_indictrans_runner.py tests/appliance_models/indictrans2/test_dequantize.py

@@ -14,7 +14,7 @@ OPEN = Asked("hosted_allowed", ("asia-south1",), personal_data="allow")
 LEVELS: tuple[Residency, ...] = ("local_only", "hosted_redacted", "hosted_allowed")
 
 
-@pytest.mark.parametrize("levels", itertools.product(LEVELS, repeat=3))
+@pytest.mark.parametrize("levels", list(itertools.product(LEVELS, repeat=3)))
 def test_nobody_can_loosen_what_another_has_tightened(levels: tuple[Residency, Residency, Residency]) -> None:
     found = strictest(levels[0], None, *levels[1:])
     assert LEVELS.index(found) == min(map(LEVELS.index, levels))

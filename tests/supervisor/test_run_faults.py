@@ -131,7 +131,8 @@ def test_garbage_on_the_socket_is_never_ready(spawn: Spawn, home: Path) -> None:
     configure(home, "--fault", "garbage", ready_within_s=1.0)
     process = run(spawn, home, until="failed")
     assert process.wait(20) == Exit.NEVER_READY
-    assert "its socket gave BadStatusLine" in state(home)["detail"]
+    # which of them is a matter of who is faster: the fake hangs up once it has said its garbage
+    assert re.search("its socket gave (BadStatusLine|BrokenPipe|ConnectionReset)", state(home)["detail"])
 
 
 def test_a_guard_that_does_not_move_keeps_nothing_alive(spawn: Spawn, home: Path) -> None:
