@@ -21,7 +21,7 @@ from appliance.hosts.fake_answers import FakeOptions
 DEADLINE_S, SILENCE_S = 8.0, 3.0
 # Events that came in one read are judged as one, so an error in the first read is still a status. Paced apart, the
 # stream has begun by then.
-PACE = "[[set:chunk_ms=5]]"
+PACE = "[[set:chunk_ms=40]]"
 TEXT = "".join(f"t{n} " for n in range(6))
 SIDES = ("local", "local, streamed", "hosted", "hosted, streamed")
 
