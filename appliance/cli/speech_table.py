@@ -182,6 +182,7 @@ arrived), then every event after that one. openai-python does it by itself:
 def again(cut):
     return {{"extra_query": {{"resume": session_id, "after": last_event_id}}}}
 
+
 client.realtime.connect(extra_query={{"intent": "transcription"}}, on_reconnecting=again)
 ```
 
