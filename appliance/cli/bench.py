@@ -44,16 +44,13 @@ def run(argv: list[str]) -> int:
 
     -P keeps the working directory off its path: a directory named like a library would be imported instead of it.
     """
+    process = subprocess.Popen([sys.executable, "-P", "-m", "appliance_bench", *argv])
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "appliance_bench", *argv],
-            # an ignored signal would stay ignored in the child
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,  # noqa: PLW1509
-        )
-        return process.wait()
+        code = process.wait()
     finally:
         signal.signal(signal.SIGINT, before)
+    return code if code >= 0 else 128 - code
 
 
 @click.command(cls=_Passing)
