@@ -13,7 +13,7 @@ import heapq
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
@@ -84,6 +84,7 @@ class Simulation:
     def __init__(self, profile: BoxProfile) -> None:
         self.now = 0.0
         self.left: list[Left] = []
+        self.busy_s = 0.0  # with at least one engine at work
         self._profile = profile
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
@@ -111,7 +112,10 @@ class Simulation:
         """Until then, or until nothing is left to happen."""
         events = self._events
         while events and events[0][0] <= until_s:
-            self.now, _, what = heapq.heappop(events)
+            when, _, what = heapq.heappop(events)
+            if any(one.busy for one in self.stations.values()):
+                self.busy_s += when - self.now
+            self.now = when
             what()
         if until_s != math.inf:
             self.now = max(self.now, until_s)
@@ -166,12 +170,6 @@ class _Running:
 
 def _nothing(when: float) -> None:
     pass
-
-
-class Draws(Protocol):
-    """Makes turns at random."""
-
-    def __call__(self, rng: random.Random) -> Turn: ...
 
 
 def open_loop(profile: BoxProfile, schedule: Sequence[float], turns: Iterable[Turn], until_s: float) -> list[Left]:
