@@ -16,6 +16,7 @@ import click
 COMMANDS = {
     "compare": "The ratio of two runs, metric by metric, with intervals.",
     "report": "One HTML page of the runs, and their plots as PNG.",
+    "measure": "How long an engine's work takes, as a profile, and how well it predicts.",
     "capacity": "Boxes, rupees a month and hosted share for a volume of conversations.",
 }
 

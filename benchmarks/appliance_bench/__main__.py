@@ -15,6 +15,7 @@ from appliance_bench.records import RecordError
 COMMANDS = {
     "compare": ("appliance_bench.compare", "the ratio of two runs, metric by metric, with intervals"),
     "report": ("appliance_bench.pages", "one HTML page of the runs, and their plots as PNG"),
+    "measure": ("appliance_bench.measure", "how long an engine's work takes, as a profile, and how well it predicts"),
     "capacity": ("appliance_bench.capacity", "boxes, rupees a month and hosted share for a volume of conversations"),
 }
 

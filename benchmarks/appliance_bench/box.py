@@ -181,7 +181,9 @@ def open_loop(profile: BoxProfile, schedule: Sequence[float], turns: Iterable[Tu
     return sim.left
 
 
-def closed_loop(profile: BoxProfile, callers: int, turns: Sequence[Turn], lag_s: float = 0.0) -> tuple[float, list[Left]]:
+def closed_loop(
+    profile: BoxProfile, callers: int, turns: Sequence[Turn], lag_s: float = 0.0
+) -> tuple[float, list[Left]]:
     """``callers`` that each ask again when answered, until ``turns`` are through: seconds, and the turns."""
     sim = Simulation(profile)
     todo = iter(turns)

@@ -122,7 +122,11 @@ def option(mix: Mix, costs: Costs, found: Carried, hours: Sequence[float], boxes
     prompt, answer = _hosted_tokens(mix, False)
     away_prompt, away_answer = _hosted_tokens(mix, True)
     cost = month(
-        costs, boxes, busy, day * (stays * prompt + leaving * away_prompt), day * (stays * answer + leaving * away_answer)
+        costs,
+        boxes,
+        busy,
+        day * (stays * prompt + leaving * away_prompt),
+        day * (stays * answer + leaving * away_answer),
     )
     share = (stays * mix.hosted_share + leaving) / total if total else 0.0
     return Option(boxes, share, (over - leaving) / total if total else 0.0, cost)
@@ -182,7 +186,10 @@ def show(made: Plan, profile: Profile, mix: Mix, costs: Costs, within: float, wh
         f"there its engines are busy {100 * found.there.busy:.0f} % of the time"
         f" ({', '.join(f'{name} {100 * share:.0f} %' for name, share in found.there.engines.items())}),"
         f" p95 {_ms(found.there.e2e_p95_ms)} for a whole answer",
-        *(f"  {kind.name}: {100 * found.there.by_kind.get(kind.name, 0):.1f} % within {_slo(kind)}" for kind in mix.kinds),
+        *(
+            f"  {kind.name}: {100 * found.there.by_kind.get(kind.name, 0):.1f} % within {_slo(kind)}"
+            for kind in mix.kinds
+        ),
         "",
         f"{made.needed:,} boxes carry the busiest hour; {made.spare} more for one that fails",
         "",
@@ -263,7 +270,9 @@ def _ms(value: float | None) -> str:
 
 
 def _progress(seen: Seen) -> None:
-    print(f"  {seen.per_s:.4g} conversations/s: {100 * seen.within:.1f} % of {seen.turns} turns within", file=sys.stderr)
+    print(
+        f"  {seen.per_s:.4g} conversations/s: {100 * seen.within:.1f} % of {seen.turns} turns within", file=sys.stderr
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -310,7 +319,9 @@ def main(argv: Sequence[str]) -> int:
     made = plan(profile, mix, costs, args.conversations_per_day, within=args.within, spare=args.spare,
                 boxes=args.boxes, found=found)  # fmt: skip
     if args.json:
-        print(msgspec.json.format(msgspec.json.encode(_json(made, profile, mix, costs, args.within)), indent=1).decode())
+        print(
+            msgspec.json.format(msgspec.json.encode(_json(made, profile, mix, costs, args.within)), indent=1).decode()
+        )
     else:
         print(show(made, profile, mix, costs, args.within, Path(where).name))
     return 0

@@ -168,7 +168,9 @@ def _warnings(a: Run, b: Run) -> list[str]:
         found.append(f"the fingerprints differ, so more than the code may: {'; '.join(changed)}")
     if a.slo != b.slo:
         found.append(f"the SLOs differ ({_slo(a.slo)} against {_slo(b.slo)}): goodput is left out")
-    found += [f"{run.id} was made from changed sources ({run.commit})" for run in (a, b) if run.commit.endswith("dirty")]
+    found += [
+        f"{run.id} was made from changed sources ({run.commit})" for run in (a, b) if run.commit.endswith("dirty")
+    ]
     return list(dict.fromkeys(found))
 
 
@@ -208,9 +210,7 @@ def _pairs(
         if len(one) == len(other) == 1:
             return [(next(iter(one)), next(iter(other)))]
     mine, yours = (", ".join(sorted({f"{key[0]} at {_load(key)}" for key in keys})) for keys in (one, other))
-    raise RecordError(
-        f"nothing in common: {ids[0]} has {mine}; {ids[1]} has {yours}; name one of each as RUN:CONFIG"
-    )
+    raise RecordError(f"nothing in common: {ids[0]} has {mine}; {ids[1]} has {yours}; name one of each as RUN:CONFIG")
 
 
 def _load(key: Group) -> str:
@@ -295,7 +295,9 @@ def _named(text: str, out: Path | None) -> tuple[Run, str]:
 def main(argv: Sequence[str]) -> int:
     """Entry point: 0, or 1 where something is worse than --fail-below allows."""
     parser = argparse.ArgumentParser(prog="appliance bench compare", description=__doc__.partition("\n")[0])
-    parser.add_argument("a", metavar="A", help="a run: its file, its id, or the beginning of its id; RUN:CONFIG for one")
+    parser.add_argument(
+        "a", metavar="A", help="a run: its file, its id, or the beginning of its id; RUN:CONFIG for one"
+    )
     parser.add_argument("b", metavar="B", help="the same; configurations of one run are compared repeat by repeat")
     parser.add_argument("--results", type=Path, help="where runs are (default: benchmarks/results)")
     parser.add_argument("--metric", action="append", help="only metrics that begin so; may be repeated")

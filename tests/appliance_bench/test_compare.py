@@ -65,7 +65,9 @@ def test_pairs_take_out_what_both_sides_share() -> None:
 
 def test_two_configurations_of_one_run_are_pairs() -> None:
     drift = [1.0, 1.4, 0.7]
-    both = run("x", [result(name, n, base * one) for n, one in enumerate(drift) for name, base in (("a", 10), ("b", 12))])
+    both = run(
+        "x", [result(name, n, base * one) for n, one in enumerate(drift) for name, base in (("a", 10), ("b", 12))]
+    )
     found = line(compare.compare(both, both, "a", "b"), "goodput_per_s")
     assert found.config == "a → b"
     assert found.verdict == "better"
