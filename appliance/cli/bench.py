@@ -41,9 +41,10 @@ class _Passing(click.Group):
 
 
 def run(argv: list[str]) -> int:
-    """``python -m appliance_bench`` with ``argv``; its exit code. Ctrl-C is the child's to handle: it keeps what is done.
+    """``python -m appliance_bench`` with ``argv``; its exit code.
 
-    -P keeps the working directory off its path: a directory named like a library would be imported instead of it.
+    Ctrl-C is the child's to handle: it keeps what is done. -P keeps the working directory off its path: a directory
+    named like a library would be imported instead of it.
     """
     process = subprocess.Popen([sys.executable, "-P", "-m", "appliance_bench", *argv])
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,7 +1,8 @@
 """``python -m appliance_bench COMMAND …``: what ``appliance bench`` starts.
 
-What it is: a table of commands, each a module with ``main(argv) -> exit code``, loaded when it is asked for. A RecordError
-from any of them is one sentence on standard error and exit code 1 (2 for bad arguments, as argparse has it).
+What it is: a table of commands, each a module with ``main(argv) -> exit code``, loaded when it is asked for. A
+RecordError from any of them is one sentence on standard error and exit code 1 (2 for bad arguments, as argparse has
+it).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 What it is: a clock, a station an engine, and turns that are chains of calls (transcribe, translate, chat, translate
 back), each call with its own amount of work. The same seed gives the same run.
-What it refuses to be: a model of the network or of the gateway's policy. What the gateway adds to a turn is one number of
-the profile; a turn that goes to a hosted model leaves the box when its local calls are done.
+What it refuses to be: a model of the network or of the gateway's policy. What the gateway adds to a turn is one number
+of the profile; a turn that goes to a hosted model leaves the box when its local calls are done.
 What it costs: about 3 µs an event; 10,000 turns of three calls take half a second.
 """
 
@@ -103,9 +103,12 @@ class Simulation:
         return 1.0 + self._profile.sharing * others
 
     def submit(self, when: float, turn: Turn, done: Callable[[Left], None] | None = None) -> None:
-        """``turn`` comes at ``when``; ``done`` hears when it is over. Raises KeyError for an engine that is not here."""
+        """``turn`` comes at ``when``; ``done`` hears when it is over.
+
+        Raises KeyError for an engine that is not here.
+        """
         for call in turn.calls:
-            self.stations[call.engine]  # noqa: B018  before it runs, not in the middle
+            self.stations[call.engine]  # before it runs, not in the middle
         self.at(when, _Running(self, turn, when, self._profile.gateway_ms / 1000, done).go)
 
     def run(self, until_s: float) -> None:

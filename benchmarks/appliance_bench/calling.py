@@ -1,7 +1,7 @@
 """Callers of a gateway with a row a request: an open loop on a schedule, or so many that ask again when answered.
 
-What it is: HTTP/1.1 keep-alive over asyncio streams; each request has a body of its own, and its row says when it was due,
-how late it was sent, when the first and the last byte of its answer came, and how many events that was.
+What it is: HTTP/1.1 keep-alive over asyncio streams; each request has a body of its own, and its row says when it was
+due, how late it was sent, when the first and the last byte of its answer came, and how many events that was.
 What it refuses to be: a browser. Plain HTTP, bodies with a length or in chunks. About 0.2 ms of a core a request.
 """
 

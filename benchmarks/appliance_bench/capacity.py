@@ -1,8 +1,8 @@
 """``appliance bench capacity``: boxes, rupees a month and hosted share for a volume of conversations.
 
-What it is: a measured profile (how long an engine's work takes), a mix (what conversations are made of) and costs go in;
-``sizing`` finds by simulation what one box carries within the SLO, and the rest is division, said with everything it
-rests on. ``--boxes`` asks the other way round: what a given number answers, and what would leave or be late.
+What it is: a measured profile (how long an engine's work takes), a mix (what conversations are made of) and costs go
+in; ``sizing`` finds by simulation what one box carries within the SLO, and the rest is division, said with everything
+it rests on. ``--boxes`` asks the other way round: what a given number answers, and what would leave or be late.
 What it refuses to be: a measurement. It says which profile it reckons with, where that was measured, how far its
 predictions lay from a real run (docs/capacity.md), and which figures are assumptions.
 """
@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class Option(Struct, frozen=True):
                  "total": self.month.total_inr}  # fmt: skip
         return {
             "boxes": self.boxes, "hosted_share": round(self.hosted_share, 4), "late_share": round(self.late_share, 4),
-            "inr_a_month": {name: int(round(value)) for name, value in parts.items()},
+            "inr_a_month": {name: round(value) for name, value in parts.items()},
         }  # fmt: skip
 
 
@@ -148,7 +149,7 @@ def check_engines(profile: Profile, mix: Mix) -> None:
 
 
 def load_profile(where: str | None, home: Path) -> tuple[Profile, str]:
-    """The profile and where it is from: a file, or a name; without one this machine's own, else one that comes along."""
+    """A file's or a name's, or this machine's own, else one that comes along; and where it is from."""
     along = {path.stem: path for path in sorted(MEASURED.glob("*.toml"))}
     if where is not None:
         path = along.get(where, Path(where))
@@ -182,7 +183,8 @@ def show(made: Plan, profile: Profile, mix: Mix, costs: Costs, within: float, wh
         f"profile: {profile.name} ({where}), " + _evidence(profile),
         "",
         f"one box carries {found.per_s:.4g} conversations a second"
-        f" ({found.per_s * mix.turns * 60:,.0f} turns a minute) with {100 * within:g} % of the turns of every kind within its SLO;",
+        f" ({found.per_s * mix.turns * 60:,.0f} turns a minute)",
+        f"with {100 * within:g} % of the turns of every kind within its SLO;",
         f"there its engines are busy {100 * found.there.busy:.0f} % of the time"
         f" ({', '.join(f'{name} {100 * share:.0f} %' for name, share in found.there.engines.items())}),"
         f" p95 {_ms(found.there.e2e_p95_ms)} for a whole answer",
@@ -234,7 +236,7 @@ def _hosted_tokens(mix: Mix, every_turn: bool) -> tuple[float, float]:
 def _busy(found: Carried, per_s: float) -> float:
     """Share of time a box is busy at a load: between the loads that were simulated, by a straight line."""
     points = [(0.0, 0.0), *((seen.per_s, seen.busy) for seen in found.tried if seen.per_s <= found.per_s)]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if per_s <= x1:
             return y0 + (y1 - y0) * (per_s - x0) / (x1 - x0) if x1 > x0 else y1
     return points[-1][1]

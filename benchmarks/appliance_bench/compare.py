@@ -1,11 +1,11 @@
 """``appliance bench compare A B``: how many times B's figures are A's, each with its interval.
 
 What it is: the ratio of the means over repeats, with a 95 % bootstrap interval. Repeats of one run are compared pair by
-pair (they were interleaved), those of two runs each by itself. A bootstrap of a handful of repeats is too narrow, so its
-interval is stretched by t·√(n/(n−1))/1.96 (Hesterberg 2015, "What teachers should know about the bootstrap"). Where the
-interval holds 1 the verdict is "inconclusive", whatever the ratio looks like.
-What it refuses to be: a comparison of different things. Other suites are refused, other SLOs take the goodput out, another
-load is another row, another fingerprint is said.
+pair (they were interleaved), those of two runs each by itself. A bootstrap of a handful of repeats is too narrow, so
+its interval is stretched by t·√(n/(n−1))/1.96 (Hesterberg 2015, "What teachers should know about the bootstrap"). Where
+the interval holds 1 the verdict is "inconclusive", whatever the ratio looks like.
+What it refuses to be: a comparison of different things. Other suites are refused, other SLOs take the goodput out,
+another load is another row, another fingerprint is said.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class Ratio(Struct, frozen=True):
 
 
 class Line(Struct, frozen=True):
-    """One metric of one configuration at one load. ``verdict``: better, worse or inconclusive; ``why`` says it in words."""
+    """One metric of one configuration at one load.
+
+    ``verdict``: better, worse or inconclusive; ``why`` says it in words.
+    """
 
     config: str
     load: str

@@ -1,9 +1,10 @@
 """What boxes, their electricity and a hosted model cost in a month, in rupees.
 
-What it is: the ledger's cost model (docs/ledger.md): purchase ÷ lifetime and upkeep in dollars, watts busy and idle times a
-tariff in rupees, tokens at a provider's price. Decimal throughout, rounded once, to whole rupees, where it is shown.
-What it refuses to be: a price list. The figures that come along are somebody's assumptions and say so; give your own with
---costs, or those of the ledger (`appliance server-cost show`, `appliance prices list`).
+What it is: the ledger's cost model (docs/ledger.md): purchase ÷ lifetime and upkeep in dollars, watts busy and idle
+times a tariff in rupees, tokens at a provider's price. Decimal throughout, rounded once, to whole rupees, where it is
+shown.
+What it refuses to be: a price list. The figures that come along are somebody's assumptions and say so; give your own
+with --costs, or those of the ledger (`appliance server-cost show`, `appliance prices list`).
 """
 
 from __future__ import annotations

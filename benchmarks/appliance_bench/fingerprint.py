@@ -2,8 +2,8 @@
 
 What it is: a dict for ``records.Fingerprint``, read from /proc, ``nvidia-smi`` and installed packages, and the
 differences between two of them in words.
-What it refuses to be: an identity. Neither names nor serial numbers of a machine are in it: two servers of one build have
-one fingerprint, which is what lets a profile travel.
+What it refuses to be: an identity. Neither names nor serial numbers of a machine are in it: two servers of one build
+have one fingerprint, which is what lets a profile travel.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """``appliance bench measure ENGINE``: how long an engine's work takes, as a profile, and how well it predicts.
 
-What it is: an appliance of its own with that engine alone, everything through its gateway. Closed loops of few and of many
-callers are measured, the profile is fitted to them and to nothing else; then requests come at random at several loads,
-and what the simulation says of each load is put beside what was measured there. Written as one run record (every request
-in its rows) and one profile.
-What it refuses to be: a tuner, and a check of a mix: one engine at a time, what engines do to each other is not measured.
+What it is: an appliance of its own with that engine alone, everything through its gateway. Closed loops of few and of
+many callers are measured, the profile is fitted to them and to nothing else; then requests come at random at several
+loads, and what the simulation says of each load is put beside what was measured there. Written as one run record (every
+request in its rows) and one profile.
+What it refuses to be: a tuner, and a check of a mix: one engine at a time, what engines do to each other is not
+measured.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ def translate() -> Subject:
 def chat() -> Subject:
     """SmolLM2 on vLLM, streamed, answers of 16 to 48 tokens at most."""
     rng = random.Random(5)
-    words = ("order refund parcel address invoice account delivery number city payment coupon date status return"
-             " exchange warranty store card balance transfer").split()  # fmt: skip
+    words = ["order", "refund", "parcel", "address", "invoice", "account", "delivery", "number", "city", "payment"]
+    words += ["coupon", "date", "status", "return", "exchange", "warranty", "store", "card", "balance", "transfer"]
 
     def asks() -> list[Ask]:
         found = []
@@ -151,9 +152,7 @@ def calibrate(subject: Subject, to: Served, per_loop_s: float) -> list[Loop]:
             Loop(callers, per_s, statistics.fmean(row.e2e_ms for row in good),
                  statistics.fmean(row.ttft_ms for row in good), tuple((row.units, row.prompt) for row in good))
         )  # fmt: skip
-        _say(
-            f"  {callers:3} at once: {per_s:.2f}/s, mean {found[-1].latency_ms:.0f} ms, first {found[-1].ttft_ms:.0f} ms"
-        )
+        _say(f"  {callers:3} at once: {per_s:.2f}/s, mean {found[-1].latency_ms:.0f} ms, first {found[-1].ttft_ms:.0f}")
     return found
 
 
@@ -217,9 +216,10 @@ def off_by(result: Mapping[str, Any], which: str = "predicted_goodput_per_s") ->
 
 def profile_toml(subject: Subject, service: Service, found: Mapping[str, Any], run_id: str, off: float) -> str:
     """The profile, as ``capacity`` reads it."""
+    name = f"{subject.model}, {found['hardware']['cores']} cores"
     lines = [
-        f"# made by `appliance bench measure {subject.name}`; predictions were off by {100 * off:.1f} % at most ({run_id})",
-        f"name = {json.dumps(f'{subject.model}, {found["hardware"]["cores"]} cores')}",
+        f"# made by `appliance bench measure {subject.name}`; {run_id}: predictions off by {100 * off:.1f} % at most",
+        f"name = {json.dumps(name)}",
         f"evidence = [{json.dumps(run_id)}]", "", "[fingerprint]",
         f"driver = {json.dumps(found['driver'])}", "", "[fingerprint.hardware]",
         *(f"{name} = {json.dumps(value)}" for name, value in found["hardware"].items()), "",
@@ -323,7 +323,8 @@ def main(argv: Sequence[str]) -> int:
     for result in results:
         result["requests_file"] = rows.name
     record = {
-        "schema": records.SCHEMA, "id": run_id, "kind": "capacity", "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "schema": records.SCHEMA, "id": run_id, "kind": "capacity",
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(), "fingerprint": found, "suite": f"capacity-{subject.name}",
         "config": {
             "argv": list(argv), "seed": args.seed, "engine": subject.toml, "service": msgspec.to_builtins(service),

@@ -1,7 +1,7 @@
 """A mix of conversations as data: what they are made of, when they come, what each turn may take.
 
-What it is: a TOML file (``mixes/*.toml`` come along) of kinds of conversation with their shares, and what draws turns of
-it at random: numbers of turns geometric, sizes lognormal around their means, time to read and type exponential.
+What it is: a TOML file (``mixes/*.toml`` come along) of kinds of conversation with their shares, and what draws turns
+of it at random: numbers of turns geometric, sizes lognormal around their means, time to read and type exponential.
 What it refuses to be: texts. A kind is counts of tokens, characters and seconds, which the ledger has of real traffic.
 """
 

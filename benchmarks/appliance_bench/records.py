@@ -3,9 +3,9 @@
 What it is: the structs below are the schema. ``run.schema.json`` is what msgspec makes of them (``python -m
 appliance_bench.records`` prints it; a test compares), ``write_run`` checks a record by them before a byte is written,
 writes it under its name only when it is whole, and then adds its line to ``index.jsonl``.
-What it refuses to be: forgiving or changeable. An unknown field, a number that is none, a run that is there already: one
-sentence, and nothing half-written. Rows of requests are gzipped JSONL and no Parquet: nothing in the locks writes it, and
-a hundred thousand rows are 2 MB.
+What it refuses to be: forgiving or changeable. An unknown field, a number that is none, a run that is there already:
+one sentence, and nothing half-written. Rows of requests are gzipped JSONL and no Parquet: nothing in the locks writes
+it, and a hundred thousand rows are 2 MB.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def write_run(record: dict[str, Any], out: Path | None = None) -> Path:
 
 
 def write_requests(run_id: str, rows: Iterable[Mapping[str, Any]], out: Path | None = None, part: str = "") -> Path:
-    """Rows of single requests as ``<id>[.part].requests.jsonl.gz``; the path, whose name goes into ``requests_file``."""
+    """Rows of single requests as ``<id>[.part].requests.jsonl.gz``: the path; ``requests_file`` takes its name."""
     directory = out or results_dir()
     target = directory / f"{run_id}{'.' + part if part else ''}.requests.jsonl.gz"
     text = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)

@@ -1,9 +1,9 @@
 """How much one box carries, and how many of them a day needs.
 
-What it is: a search over simulations. ``carried`` finds the most conversations a second of which a box answers the wanted
-share of turns of every kind within their SLO (exponential probe, then bisection, the same seeds at every load). Conversations stay with
-their box (that is what keeps its prefix cache worth something), so each of N boxes sees a Poisson process of a N-th of
-the load, and N is a division.
+What it is: a search over simulations. ``carried`` finds the most conversations a second of which a box answers the
+wanted share of turns of every kind within their SLO (exponential probe, then bisection, the same seeds at every load).
+Conversations stay with their box (that is what keeps its prefix cache worth something), so each of N boxes sees a
+Poisson process of a N-th of the load, and N is a division.
 What it refuses to be: optimistic about luck. Whatever has not left by the end of the run was too late.
 What it costs: some 20 simulations of a few thousand turns, half a minute on a slow core.
 """

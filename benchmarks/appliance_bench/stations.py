@@ -3,8 +3,8 @@
 What it is: ``Places`` (so many at once, each takes its own time), ``Batches`` (the translation and speech hosts: items
 wait for company, a worker runs one batch after another) and ``Steps`` (vLLM: everything that runs advances by a token a
 step, prompts are read in chunks between). Times come from a measured profile, in milliseconds.
-What it refuses to be: the engines. No preemption, no prefix cache beyond the prompt tokens it is told to compute, and the
-time of a batch or step depends on nothing but what is in it and on who else is busy on the box.
+What it refuses to be: the engines. No preemption, no prefix cache beyond the prompt tokens it is told to compute, and
+the time of a batch or step depends on nothing but what is in it and on who else is busy on the box.
 """
 
 from __future__ import annotations
@@ -69,7 +69,10 @@ Service = Places | Batches | Steps
 
 
 class Item(Struct, eq=False):
-    """One call of an engine. ``prompt`` and ``units`` are tokens, characters or seconds of audio, as its profile has it."""
+    """One call of an engine.
+
+    ``prompt`` and ``units`` are tokens, characters or seconds of audio, as its profile has it.
+    """
 
     prompt: float
     units: float
@@ -198,7 +201,10 @@ class _Reading(Struct, eq=False):
 
 
 class StepStation:
-    """See ``Steps``. Whoever decodes leaves at a step that is known when it begins, so a step costs no walk over them."""
+    """See ``Steps``.
+
+    Whoever decodes leaves at a step that is known when it begins, so a step costs no walk over them.
+    """
 
     def __init__(self, service: Steps, clock: Clock) -> None:
         self._service, self._clock = service, clock

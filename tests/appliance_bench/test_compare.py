@@ -136,7 +136,7 @@ def test_other_loads_are_other_rows() -> None:
     b = run("b", [result("c", n, 10 * load, offered_per_s=load) for n in range(3) for load in (2, 3)])
     assert {one.load for one in compare.compare(a, b).lines} == {"2/s"}
     c = run("c", [result("d", 0, 1, offered_per_s=7), result("e", 0, 1, offered_per_s=7)])
-    with pytest.raises(records.RecordError, match="nothing in common.*RUN:CONFIG"):
+    with pytest.raises(records.RecordError, match=r"nothing in common.*RUN:CONFIG"):
         compare.compare(a, c)
     with pytest.raises(records.RecordError, match="no configuration 'x'; it has c"):
         compare.compare(a, b, "x")
