@@ -20,6 +20,8 @@ COMMANDS = {
     "capacity": "Boxes, rupees a month and hosted share for a volume of conversations.",
 }
 
+_START = (sys.executable, "-P", "-m", "appliance_bench")
+
 
 class _Passing(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -46,7 +48,7 @@ def run(argv: list[str]) -> int:
     Ctrl-C is the child's to handle: it keeps what is done. -P keeps the working directory off its path: a directory
     named like a library would be imported instead of it.
     """
-    process = subprocess.Popen([sys.executable, "-P", "-m", "appliance_bench", *argv])
+    process = subprocess.Popen([*_START, *argv])
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         code = process.wait()
