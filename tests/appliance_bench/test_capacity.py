@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_a_box_carries_a_bit_less_than_its_engine_could(found: sizing.Carried, o
     assert 0.75 < found.there.busy <= 1
     # on the way, more load never meant more turns within, beyond the noise of some hundred turns
     shares = [seen.within for seen in found.tried]
-    assert all(later <= earlier + 0.03 for earlier, later in zip(shares, shares[1:], strict=False))
+    assert all(later <= earlier + 0.03 for earlier, later in pairwise(shares))
 
 
 def test_boxes_are_monotone_in_load(profile: capacity.Profile, one_kind: mix.Mix, found: sizing.Carried) -> None:
