@@ -73,13 +73,14 @@ class Option(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """The answer. ``needed`` boxes carry the busiest hour, ``spare`` more stand by."""
+    """The answer, over all sites. ``needed`` boxes carry the busiest hour, ``spare`` more stand by."""
 
     conversations_a_day: float
     peak_per_s: float
     found: Carried
     needed: int
     spare: int
+    sites: int
     options: tuple[Option, ...]
     busy_by_hour: tuple[float, ...]
 
@@ -92,23 +93,27 @@ def plan(
     *,
     within: float,
     spare: int = 1,
+    sites: int = 1,
     boxes: int | None = None,
     turns: int = 2000,
     seeds: Sequence[int] = (1, 2),
     found: Carried | None = None,
 ) -> Plan:
-    """Raises RecordError for an engine that the profile does not know, or an SLO that nothing meets."""
+    """``sites`` share the load evenly; each has its own spare boxes, and none helps another out.
+
+    Raises RecordError for an engine that the profile does not know, or an SLO that nothing meets.
+    """
     check_engines(profile, mix)
     if found is None:
         found = carried(box_of(profile), mix, within=within, turns=turns, seeds=seeds)
     hours = mix.per_hour(a_day)
     peak = max(hours) * mix.busiest_day
-    needed = boxes_for(peak, found.per_s)
-    wanted = {needed + spare, needed} | {max(1, -(-needed * part // 4)) for part in (1, 2, 3)}
+    needed, stand_by = sites * boxes_for(peak / sites, found.per_s), sites * spare
+    wanted = {needed + stand_by, needed} | {sites * max(1, -(-needed // sites * part // 4)) for part in (1, 2, 3)}
     options = [option(mix, costs, found, hours, count) for count in sorted({boxes} if boxes else wanted)]
-    chosen = boxes or needed + spare
+    chosen = boxes or needed + stand_by
     busy = tuple(_busy(found, min(per_s / chosen, found.per_s)) for per_s in hours)
-    return Plan(a_day, peak, found, needed, spare, tuple(options), busy)
+    return Plan(a_day, peak, found, needed, stand_by, sites, tuple(options), busy)
 
 
 def option(mix: Mix, costs: Costs, found: Carried, hours: Sequence[float], boxes: int) -> Option:
@@ -193,7 +198,8 @@ def show(made: Plan, profile: Profile, mix: Mix, costs: Costs, within: float, wh
             for kind in mix.kinds
         ),
         "",
-        f"{made.needed:,} boxes carry the busiest hour; {made.spare} more for one that fails",
+        f"{made.needed:,} boxes carry the busiest hour; {made.spare} more for one that fails"
+        + (f" on each of {made.sites:,} sites, which share the load evenly" if made.sites > 1 else ""),
         "",
         *_table(made),
         "",
@@ -286,6 +292,9 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--within", type=float, default=0.95, help="share of turns to be within the SLO (default 0.95)")
     p.add_argument("--boxes", type=int, help="what this many boxes come to, instead of how many are needed")
     p.add_argument("--spare", type=int, default=1, help="boxes that stand by (default 1)")
+    p.add_argument(
+        "--sites", type=int, default=1, help="that share the load evenly, each with its own spare (default 1)"
+    )
     p.add_argument("--turns", type=int, default=2000, help="turns of a simulation (default 2000)")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--json", action="store_true")
@@ -301,8 +310,8 @@ def _check(args: argparse.Namespace) -> None:
         raise RecordError("--within is a share of turns from 0.5 to below 1, such as 0.95")
     if args.turns < 300:
         raise RecordError(f"--turns {args.turns}: fewer than 300 turns say nothing of their 95th percentile")
-    if (args.boxes is not None and args.boxes < 1) or args.spare < 0:
-        raise RecordError("--boxes is at least 1, --spare at least 0")
+    if (args.boxes is not None and args.boxes < 1) or args.spare < 0 or args.sites < 1:
+        raise RecordError("--boxes and --sites are at least 1, --spare at least 0")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -318,7 +327,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"simulating one box, seeds {seeds[0]} and {seeds[1]} …", file=sys.stderr)
     found = carried(box_of(profile), mix, within=args.within, turns=args.turns, seeds=seeds,
                     said=(lambda seen: None) if args.json else _progress)  # fmt: skip
-    made = plan(profile, mix, costs, args.conversations_per_day, within=args.within, spare=args.spare,
+    made = plan(profile, mix, costs, args.conversations_per_day, within=args.within, spare=args.spare, sites=args.sites,
                 boxes=args.boxes, found=found)  # fmt: skip
     if args.json:
         print(
@@ -334,5 +343,6 @@ def _json(made: Plan, profile: Profile, mix: Mix, costs: Costs, within: float) -
         "conversations_a_day": made.conversations_a_day, "peak_per_s": made.peak_per_s, "within": within,
         "profile": {"name": profile.name, "evidence": profile.evidence}, "mix": mix.about, "costs": costs.source,
         "box_per_s": made.found.per_s, "box": made.found.there, "boxes_needed": made.needed, "spare": made.spare,
+        "sites": made.sites,
         "options": [one.as_dict() for one in made.options],
     }  # fmt: skip

@@ -84,6 +84,18 @@ def test_boxes_are_monotone_in_load(profile: capacity.Profile, one_kind: mix.Mix
     assert needed[-1] == pytest.approx(needed[-3] * 50, abs=50)
 
 
+def test_many_sites_pay_for_not_helping_each_other(
+    profile: capacity.Profile, one_kind: mix.Mix, found: sizing.Carried
+) -> None:
+    spent = capacity.load_costs(None)
+    made = [capacity.plan(profile, one_kind, spent, 2e6, within=0.95, found=found, sites=n) for n in (1, 10, 1000)]
+    total = [one.needed + one.spare for one in made]
+    assert total == sorted(total)
+    assert made[1].spare == 10
+    assert made[2].needed == 1000, "a box each, however little it has to do"
+    assert made[2].options[-1].month.servers_inr == 2000 * made[0].options[-1].month.servers_inr / total[0]
+
+
 def test_a_stricter_slo_never_carries_more(profile: capacity.Profile, one_kind: mix.Mix) -> None:
     strict = msgspec.structs.replace(
         one_kind, kinds=(msgspec.structs.replace(one_kind.kinds[0], slo={"e2e_ms": 400.0}),)
@@ -221,6 +233,7 @@ def run(tmp_path: Path, *more: str) -> list[str]:
         (["--conversations-per-day", "5", "--within", "1"], "below 1"),
         (["--conversations-per-day", "5", "--turns", "10"], "say nothing of their 95th percentile"),
         (["--conversations-per-day", "5", "--boxes", "0"], "at least 1"),
+        (["--conversations-per-day", "5", "--sites", "0"], "at least 1"),
         (["--conversations-per-day", "5", "--costs", "/nowhere.toml"], "cannot be read"),
     ],
 )
