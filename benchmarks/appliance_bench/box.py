@@ -3,7 +3,7 @@
 What it is: a clock, a station an engine, and turns that are chains of calls (transcribe, translate, chat, translate
 back), each call with its own amount of work. The same seed gives the same run.
 What it refuses to be: a model of the network or of the gateway's policy. What the gateway adds to a turn is one number
-of the profile; a turn that goes to a hosted model leaves the box when its local calls are done.
+of the profile; a turn that a hosted model answers after all is over, here, when its local calls are.
 What it costs: about 3 µs an event; 10,000 turns of three calls take half a second.
 """
 
@@ -42,13 +42,12 @@ class Call(Struct, frozen=True):
 class Turn(Struct, frozen=True):
     """What one message of a customer makes a box do, call after call. ``first``: whose first piece the caller sees.
 
-    ``kind`` names what it is to be judged by; ``then_ms`` is what comes after the last call (a hosted answer).
+    ``kind`` names what it is to be judged by.
     """
 
     kind: str
     calls: tuple[Call, ...]
     first: int = -1
-    then_ms: float = 0.0
 
 
 class Left(Struct, frozen=True):
@@ -140,11 +139,7 @@ class _Running:
         """The next call, or the end."""
         turn = self._turn
         if self._next == len(turn.calls):
-            if turn.then_ms:
-                self._first_s = None
-                self._sim.at(self._sim.now + turn.then_ms / 1000, self._over)
-            else:
-                self._over()
+            self._over()
             return
         call = turn.calls[self._next]
         shown = self._next == turn.first % len(turn.calls)

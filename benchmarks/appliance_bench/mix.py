@@ -28,8 +28,10 @@ T = TypeVar("T")
 
 
 class Kind(Struct, frozen=True, forbid_unknown_fields=True):
-    """One kind of conversation. ``share`` is of conversations, ``hosted`` of its turns that a hosted model answers.
+    """One kind of conversation.
 
+    ``share`` is of conversations, ``hosted`` of its turns that a hosted model answers after all; they do their local
+    work first, and are judged by it: how long the provider takes is no matter of boxes.
     ``steps``: the engines a turn passes through; ``translate`` has ``question_chars`` to do, ``translate_back``
     ``answer_chars``, ``transcribe`` ``audio_s``, ``chat`` reads ``prompt_tokens`` less ``cached_share`` of them and
     writes ``answer_tokens``. ``may_leave``: residency lets it overflow to the hosted model.
@@ -64,7 +66,6 @@ class Mix(Struct, frozen=True, forbid_unknown_fields=True):
     kinds: Annotated[tuple[Kind, ...], Meta(min_length=1)]
     hours: Annotated[tuple[Amount, ...], Meta(min_length=24, max_length=24)] = (1.0,) * 24
     busiest_day: Annotated[float, Meta(ge=1)] = 1.0
-    hosted_ms: Amount = 3000.0
 
     @property
     def turns(self) -> float:
@@ -114,8 +115,7 @@ class Mix(Struct, frozen=True, forbid_unknown_fields=True):
             else:
                 prompt = kind.prompt_tokens * (1 - kind.cached_share) * size(1.0)
                 calls.append(Call("chat", max(1.0, round(kind.answer_tokens * answer)), prompt))
-        away = kind.hosted and rng.random() < kind.hosted
-        return Turn(kind.name, tuple(calls), -1, self.hosted_ms if away else 0.0)
+        return Turn(kind.name, tuple(calls))
 
 
 def load_mix(name: str) -> Mix:

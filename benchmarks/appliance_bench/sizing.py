@@ -129,34 +129,22 @@ def boxes_for(peak_per_s: float, box_per_s: float) -> int:
 def _run(
     profile: BoxProfile, mix: Mix, per_s: float, turns: float, seed: int
 ) -> tuple[Simulation, list[tuple[str, Left | None]], float]:
-    """Conversations until enough turns came; those of the first tenth are there to fill the box and do not count."""
+    """About ``turns`` turns that count, of conversations some of which began before the run.
+
+    A turn comes its pauses after the first one, however long answers took: who waited long still comes back. The first
+    tenth of the run fills the box and does not count.
+    """
     rng = random.Random(seed)
     sim = Simulation(profile)
     length_s = turns / mix.turns / per_s
-    begin_s = 0.1 * length_s
-    end_s = begin_s + length_s
+    begin_s, end_s = 0.1 * length_s, 1.1 * length_s
     came: list[tuple[str, Left | None]] = []
-
-    def say(turn: Turn, when: float, rest: Iterator[tuple[Turn, float]]) -> None:
-        place = len(came) if begin_s <= when < end_s else -1
-        if place >= 0:
+    for when, turn in sorted(_turns(mix, per_s, end_s, rng), key=lambda one: one[0]):
+        if when < begin_s:
+            sim.submit(when, turn)
+        else:
             came.append((turn.kind, None))
-
-        def over(left: Left) -> None:
-            if place >= 0:
-                came[place] = (turn.kind, left)
-            following = next(rest, None)
-            # an open loop of turns: who waited long for an answer still comes back
-            if following is not None and sim.now + following[1] < end_s:
-                at = sim.now + following[1]
-                sim.at(at, lambda: say(following[0], at, rest))
-
-        sim.submit(when, turn, over)
-
-    for when in poisson(per_s, end_s, rng):
-        _, these, pauses = mix.draw(rng)
-        rest = iter(list(zip(these[1:], pauses, strict=True)))
-        sim.at(when, lambda turn=these[0], when=when, rest=rest: say(turn, when, rest))  # type: ignore[misc]
+            sim.submit(when, turn, _noting(came, len(came) - 1))
     sim.run(end_s)
     measured_s = max(sim.now, 1e-9)
     busy_s, by_engine = sim.busy_s, {name: one.busy_s for name, one in sim.stations.items()}
@@ -165,6 +153,25 @@ def _run(
     for name, one in sim.stations.items():
         one.busy_s = by_engine[name]
     return sim, came, measured_s
+
+
+def _turns(mix: Mix, per_s: float, end_s: float, rng: random.Random) -> Iterator[tuple[float, Turn]]:
+    """Turns from 0 to ``end_s``, in a day that has been like this for a while.
+
+    What a conversation says after the end stands at the beginning, in place of those that began before it.
+    """
+    for when in poisson(per_s, end_s, rng):
+        _, these, pauses = mix.draw(rng)
+        for turn, pause in zip(these, [*pauses, 0.0], strict=True):
+            yield when % end_s, turn
+            when += pause
+
+
+def _noting(came: list[tuple[str, Left | None]], place: int) -> Callable[[Left], None]:
+    def over(left: Left) -> None:
+        came[place] = (left.kind, left)
+
+    return over
 
 
 def _idle(profile: BoxProfile, mix: Mix, turns: int, seeds: Sequence[int]) -> float:

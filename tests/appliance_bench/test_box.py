@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 
 import pytest
 
@@ -34,8 +35,11 @@ def erlang_c(servers: int, load: float) -> float:
 
 @pytest.mark.parametrize(("servers", "load"), [(1, 0.6), (4, 2.8)])
 def test_waiting_of_m_m_c_is_erlang_s(servers: int, load: float) -> None:
-    got = mean_wait_s(Places(places=servers, unit_ms=1000), load, 60_000, random.Random(3), exponential=True)
-    assert got == pytest.approx(erlang_c(servers, load) / (servers - load), rel=0.07)
+    # one run of 40,000 is off by 5 % (the waits of a queue hang together), so the mean of some
+    got = [
+        mean_wait_s(Places(places=servers, unit_ms=1000), load, 40_000, random.Random(seed), True) for seed in range(4)
+    ]
+    assert statistics.fmean(got) == pytest.approx(erlang_c(servers, load) / (servers - load), rel=0.06)
 
 
 @pytest.mark.parametrize("load", [0.5, 0.8])
@@ -63,7 +67,9 @@ def test_one_answer_of_a_stepping_engine_is_arithmetic() -> None:
 def test_stepping_engine_decodes_together_up_to_its_most() -> None:
     service = Steps(2, 1000, step_ms=10, sequence_ms=0, prompt_token_ms=0)
     left = open_loop(alone(service), [0.0] * 4, [turn(units=11)] * 4, math.inf)
-    assert sorted(round(one.e2e_ms) for one in left) == [110, 110, 220, 220]
+    assert sorted(round(one.e2e_ms) for one in left) == [110, 120, 220, 230], (
+        "who comes within a step waits for the next"
+    )
 
 
 def test_a_full_kv_cache_makes_the_next_one_wait() -> None:
@@ -106,12 +112,10 @@ def test_a_busy_neighbour_takes_its_share() -> None:
 def test_a_chain_passes_its_engines_one_after_another() -> None:
     box = BoxProfile({"a": Places(1, unit_ms=10), "b": Places(1, first_ms=5, unit_ms=2)}, sharing=0)
     sim = Simulation(box)
-    sim.submit(0.0, Turn("k", (Call("a", 3), Call("b", 10)), then_ms=7))
-    sim.submit(1.0, Turn("k", (Call("a", 3), Call("b", 10))))
+    sim.submit(0.0, Turn("k", (Call("a", 3), Call("b", 10))))
     sim.run(math.inf)
-    away, here = sim.left
-    assert (here.ttft_ms, here.e2e_ms) == (pytest.approx(35), pytest.approx(55))
-    assert (away.ttft_ms, away.e2e_ms) == (pytest.approx(62), pytest.approx(62)), "a hosted answer comes whole, later"
+    assert (sim.left[0].ttft_ms, sim.left[0].e2e_ms) == (pytest.approx(35), pytest.approx(55))
+    assert sim.left[0].tpot_ms == pytest.approx(20 / 9)
 
 
 def test_closed_loops_keep_littles_law() -> None:

@@ -93,7 +93,8 @@ def test_many_sites_pay_for_not_helping_each_other(
     assert total == sorted(total)
     assert made[1].spare == 10
     assert made[2].needed == 1000, "a box each, however little it has to do"
-    assert made[2].options[-1].month.servers_inr == 2000 * made[0].options[-1].month.servers_inr / total[0]
+    a_box = made[0].options[-1].month.servers_inr / total[0]
+    assert float(made[2].options[-1].month.servers_inr) == pytest.approx(2000 * float(a_box))
 
 
 def test_a_stricter_slo_never_carries_more(profile: capacity.Profile, one_kind: mix.Mix) -> None:
@@ -196,8 +197,6 @@ def test_a_mix_is_drawn_as_it_says() -> None:
     assert sum(one.calls[2].units for one in pivot) / len(pivot) == pytest.approx(kind.answer_chars, rel=0.05)
     prompt = kind.prompt_tokens * (1 - kind.cached_share)
     assert sum(one.calls[1].prompt for one in pivot) / len(pivot) == pytest.approx(prompt, rel=0.05)
-    away = sum(bool(one.then_ms) for one in turns) / len(turns)
-    assert away == pytest.approx(loaded.hosted_share, rel=0.15)
 
 
 def test_a_profile_is_found_by_the_machine_it_was_measured_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
