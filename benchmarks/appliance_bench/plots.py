@@ -86,7 +86,7 @@ def pareto(run: Run) -> Plot | None:
     shared = {name: [Point(p.x, tuple(v / max(gpus, 1) for v in p.values)) for p in ps] for name, ps in series.items()}
 
     def draw(axes: Any, figure: Any) -> None:
-        _lines(axes, shared)
+        _lines(axes, run, shared)
         axes.set_xlabel("tokens a second that one user sees (1000 / median TPOT)")
         axes.set_ylabel(f"tokens a second of a {unit}")
 
@@ -109,7 +109,7 @@ def goodput(run: Run) -> Plot | None:
         axes.plot([0, most], [0, most], color=FAINT, linewidth=1.2, zorder=0)
         axes.annotate("all that is offered", (most * 0.28, most * 0.28), xytext=(-4, 6), textcoords="offset points",
                       ha="right", fontsize=7.5, color="#5a6675")  # fmt: skip
-        _lines(axes, series)
+        _lines(axes, run, series)
         axes.set_xlabel("offered, requests a second")
         axes.set_ylabel("within the SLO, a second")
 
@@ -182,18 +182,19 @@ def speech(run: Run) -> Plot | None:
     wers = _series(run, batch, lambda result: result.quality.get("wer"))
 
     def draw(axes: Any, figure: Any) -> None:
-        _lines(axes, series)
+        _lines(axes, run, series)
         for name, points in series.items():
             found = {point.x: point.mean for point in wers.get(name, ())}
             for point in points:
                 if point.x in found:
                     axes.annotate(f"WER {100 * found[point.x]:.1f} %", (point.x, point.mean), xytext=(0, 7),
                                   textcoords="offset points", ha="center", fontsize=7.5)  # fmt: skip
+        axes.autoscale(axis="x")
         axes.set_xscale("log", base=2)
         _plain_ticks(axes.xaxis, sorted({point.x for points in series.values() for point in points}))
         axes.set_xlabel("batch")
         axes.set_ylabel("seconds of audio a second (RTFx)")
-        axes.margins(y=0.18)
+        axes.set_ylim(0, 1.15 * max(point.mean for points in series.values() for point in points))
 
     return Plot("rtfx", f"{run.suite}: speed of transcription, with its word error rate", draw)
 
@@ -223,7 +224,7 @@ def roofline(run: Run) -> Plot | None:
         axes.set_xlabel("FLOP a byte")
         axes.set_ylabel("GFLOP/s")
 
-    return Plot("roofline", f"{run.suite}: kernels under the measured roofline ({bandwidth:,.0f} GB/s)", draw)
+    return Plot("roofline", f"{run.suite}: share of the measured roofline ({bandwidth:,.0f} GB/s)", draw)
 
 
 def svg(plot: Plot, unique: str = "") -> str:
@@ -279,23 +280,40 @@ def _series(
         found[result.config_name][at].append(value)
     names = [name for name in found if not (whole and name in broken)]
     names.sort(key=lambda name: -max(max(values) for values in found[name].values()))
-    return {
-        name: [Point(at, tuple(values)) for at, values in sorted(found[name].items())] for name in names[:_MOST_SERIES]
-    }
+    # in the order of the run, so that a configuration looks the same in every plot of it
+    kept = [name for name in _configs(run) if name in names[:_MOST_SERIES]]
+    return {name: [Point(at, tuple(values)) for at, values in sorted(found[name].items())] for name in kept}
 
 
-def _lines(axes: Any, series: Series, label: bool = True) -> None:
+def _configs(run: Run) -> list[str]:
+    return list(dict.fromkeys(result.config_name for result in run.results))
+
+
+def _looks(run: Run, names: Iterable[str]) -> dict[str, tuple[Any, Any, str]]:
+    """A look for each name: its place among the run's configurations, or one that is free."""
+    order = {name: n % _MOST_SERIES for n, name in enumerate(_configs(run))}
+    taken: dict[str, int] = {}
+    for name in names:
+        place = order.get(name, 0)
+        while place in taken.values() and len(taken) < _MOST_SERIES:
+            place = (place + 1) % _MOST_SERIES
+        taken[name] = place
+    return {name: _LOOKS[place] for name, place in taken.items()}
+
+
+def _lines(axes: Any, run: Run, series: Series) -> None:
     """Lines through means, a point a repeat, the name beside the last point, moved apart where two would touch."""
     tops = [point.mean for points in series.values() for point in points]
     places = _apart([points[-1].mean for points in series.values()], 0.07 * (max(tops) - min(0.0, *tops) or 1.0))
-    for (name, points), (colour, dash, marker), place in zip(series.items(), _LOOKS, places, strict=False):
+    looks = _looks(run, series)
+    for (name, points), place in zip(series.items(), places, strict=True):
+        colour, dash, marker = looks[name]
         axes.plot([p.x for p in points], [p.mean for p in points], color=colour, linestyle=dash, linewidth=1.8)
         for point in points:
             axes.plot([point.x] * len(point.values), point.values, linestyle="", marker=marker, color=colour,
                       markersize=4.5, markeredgecolor="white", markeredgewidth=0.4)  # fmt: skip
-        if label:
-            axes.annotate(name, (points[-1].x, place), xytext=(7, 0), textcoords="offset points", va="center",
-                          annotation_clip=False, color=colour, weight="bold", fontsize=8)  # fmt: skip
+        axes.annotate(name, (points[-1].x, place), xytext=(7, 0), textcoords="offset points", va="center",
+                      annotation_clip=False, weight="bold", fontsize=8)  # fmt: skip
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
@@ -307,7 +325,7 @@ def _tail(run: Run, metric: str, percentile: str, bound: float, series: Series) 
     name = {"ttft_ms": "time to the first token", "e2e_ms": "time of a whole answer", "tpot_ms": "time a token"}[metric]
 
     def draw(axes: Any, figure: Any) -> None:
-        _lines(axes, series)
+        _lines(axes, run, series)
         axes.axhline(bound, color=INK, linewidth=1.1, linestyle=(0, (2, 2)))
         axes.annotate(f"SLO {bound:,.0f} ms", (0, bound), xytext=(4, 4), textcoords="offset points", fontsize=8)
         most = max(value for points in series.values() for point in points for value in point.values)
