@@ -68,7 +68,7 @@ class Caller:
             writer.write(one.body)
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             row.status = int(head.split(" ", 2)[1])
-            pieces = []
+            pieces: list[bytes] = []
             async for piece in _body(reader, head):
                 if not pieces:
                     row.ttft_ms = (time.perf_counter() - due) * 1000

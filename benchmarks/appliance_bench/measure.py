@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,7 @@ def loads_of(subject: Subject, most_per_s: float, shares: Sequence[float], secon
 def measure(to: Served, loads: Sequence[Load], order: random.Random) -> None:
     """Run each load; in an order of chance, so that what the machine does meanwhile falls on all of them."""
     for load in order.sample(list(loads), len(loads)):
-        load.rows = asyncio.run(_with(to, lambda caller, load=load: ask_open(caller, load.asks, load.schedule)))
+        load.rows = asyncio.run(_with(to, partial(ask_open, asks=load.asks, schedule=load.schedule)))
         _say(f"  {load.rate:.2f}/s ({100 * load.share:.0f} %): {sum(row.ok for row in load.rows)} of {len(load.rows)}")
 
 
@@ -327,7 +328,8 @@ def main(argv: Sequence[str]) -> int:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(), "fingerprint": found, "suite": f"capacity-{subject.name}",
         "config": {
-            "argv": _without_places(argv), "seed": args.seed, "engine": subject.toml, "service": msgspec.to_builtins(service),
+            "argv": _without_places(argv), "seed": args.seed, "engine": subject.toml,
+            "service": msgspec.to_builtins(service),
             "fit_error": round(fitted.error, 4),
             "closed_loops": [
                 {"callers": one.callers, "per_s": round(one.per_s, 3), "latency_ms": round(one.latency_ms, 2),

@@ -17,6 +17,7 @@ import statistics
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def tail(run: Run) -> Plot | None:
         if bound is None:
             continue
         for percentile in ("p99", "p95"):
-            series = _series(run, _load, lambda r, m=metric, p=percentile: _percentile(r, m, p), whole=True)
+            series = _series(run, _load, partial(_percentile, metric, percentile), whole=True)
             if series and any(len(points) > 1 for points in series.values()):
                 return _tail(run, metric, percentile, bound, series)
     return None
@@ -359,7 +360,7 @@ def _load(result: Result) -> float | None:
     return result.offered_per_s if result.offered_per_s is not None else result.concurrency
 
 
-def _percentile(result: Result, metric: str, percentile: str) -> float | None:
+def _percentile(metric: str, percentile: str, result: Result) -> float | None:
     spread = getattr(result, metric)
     value: float | None = None if spread is None else getattr(spread, percentile)
     return value

@@ -13,6 +13,7 @@ import heapq
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct
@@ -136,7 +137,7 @@ class PlacesStation:
             whole = first + service.unit_ms * item.units * slow
             self.busy_s += whole
             item.begun(clock.now + first)
-            clock.at(clock.now + whole, lambda item=item: self._done(item))  # type: ignore[misc]
+            clock.at(clock.now + whole, partial(self._done, item))
 
     def _done(self, item: Item) -> None:
         self._running -= 1
@@ -181,7 +182,7 @@ class BatchStation:
             work = service.batch_ms + service.item_ms * len(batch) + service.unit_ms * sum(one.units for one in batch)
             takes = work * (1 + service.beside * others) * clock.slowed(self) / 1000
             self.busy_s += takes
-            clock.at(clock.now + takes, lambda batch=batch: self._done(batch))  # type: ignore[misc]
+            clock.at(clock.now + takes, partial(self._done, batch))
 
     def _done(self, batch: list[Item]) -> None:
         self._free += 1
@@ -189,7 +190,7 @@ class BatchStation:
         for item in batch:
             item.begun(after)
             if self._service.request_ms:
-                self._clock.at(after, lambda item=item: item.ended(after))  # type: ignore[misc]
+                self._clock.at(after, partial(item.ended, after))
             else:
                 item.ended(after)
         self._go()
@@ -260,7 +261,7 @@ class StepStation:
         takes *= clock.slowed(self) / 1000
         self.busy_s += takes
         self.steps += 1
-        clock.at(clock.now + takes, lambda: self._done(complete))
+        clock.at(clock.now + takes, partial(self._done, complete))
 
     def _done(self, complete: list[Item]) -> None:
         self._step += 1
@@ -278,7 +279,7 @@ class StepStation:
                 heapq.heappush(self._decoding, (self._step + max(round(item.units) - 1, 1), self._order, item))
         for item in ended:
             self._tokens -= item.prompt + item.units
-            self._clock.at(after, lambda item=item: item.ended(after))  # type: ignore[misc]
+            self._clock.at(after, partial(item.ended, after))
         self._next()
 
 
