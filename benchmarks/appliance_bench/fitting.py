@@ -41,7 +41,7 @@ def simulate(service: Service, loop: Loop, engine: str = "e") -> tuple[float, fl
     """Requests a second, mean latency and mean time to the first piece, of one closed loop."""
     turns = [Turn("", (Call(engine, units, prompt),)) for units, prompt in loop.work]
     # the few that a measurement holds say little of a queue's mean: go through them some times
-    turns = turns * max(1, 300 // len(turns))
+    turns = turns * max(1, 200 // len(turns))
     random.Random(1).shuffle(turns)
     seconds, left = closed_loop(BoxProfile({engine: service}, 0.0), loop.callers, turns)
     return (

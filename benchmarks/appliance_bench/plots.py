@@ -310,9 +310,9 @@ def _lines(axes: Any, run: Run, series: Series) -> None:
     for (name, points), place in zip(series.items(), places, strict=True):
         colour, dash, marker = looks[name]
         axes.plot([p.x for p in points], [p.mean for p in points], color=colour, linestyle=dash, linewidth=1.8)
-        for point in points:
-            axes.plot([point.x] * len(point.values), point.values, linestyle="", marker=marker, color=colour,
-                      markersize=4.5, markeredgecolor="white", markeredgewidth=0.4)  # fmt: skip
+        spots = [(point.x, value) for point in points for value in point.values]
+        axes.plot(*zip(*spots, strict=True), linestyle="", marker=marker, color=colour, markersize=4.5,
+                  markeredgecolor="white", markeredgewidth=0.4)  # fmt: skip
         axes.annotate(name, (points[-1].x, place), xytext=(7, 0), textcoords="offset points", va="center",
                       annotation_clip=False, weight="bold", fontsize=8)  # fmt: skip
     axes.set_ylim(bottom=0)

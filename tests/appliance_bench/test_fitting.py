@@ -42,8 +42,9 @@ def test_the_times_of_a_stepping_engine_are_found_again() -> None:
         return Steps(64, 2048, v["step_ms"], v["sequence_ms"], v["prompt_token_ms"])
 
     true = {"step_ms": 20.0, "sequence_ms": 3.0, "prompt_token_ms": 0.4}
-    work = tuple((float(16 + n % 20), float(40 + 7 * (n % 9))) for n in range(60))
-    found = fitting.fit(make, {name: value * 2 for name, value in true.items()}, loops(make(true), (1, 4), work), True)
+    work = tuple((float(12 + n % 12), float(40 + 7 * (n % 9))) for n in range(100))
+    start = {name: value * 1.5 for name, value in true.items()}
+    found = fitting.fit(make, start, loops(make(true), (1, 4), work), True, rounds=12)
     assert found.error < 0.05
     assert found.values["step_ms"] + found.values["sequence_ms"] == pytest.approx(23, rel=0.1)
 
