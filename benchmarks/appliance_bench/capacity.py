@@ -153,24 +153,45 @@ def check_engines(profile: Profile, mix: Mix) -> None:
         )
 
 
-def load_profile(where: str | None, home: Path) -> tuple[Profile, str]:
-    """A file's or a name's, or this machine's own, else one that comes along; and where it is from."""
+def load_profile(named: Sequence[str], home: Path) -> tuple[Profile, str]:
+    """Files or names put together; without any this machine's own, else what comes along for its like.
+
+    Raises RecordError where there is none, or where two of different hardware were named.
+    """
     along = {path.stem: path for path in sorted(MEASURED.glob("*.toml"))}
-    if where is not None:
-        path = along.get(where, Path(where))
-        if where not in along and not path.is_file():
-            raise RecordError(f"there is no profile and no file {where!r} (profiles: {', '.join(along) or 'none'})")
-        return _profile(path), str(path)
-    own = sorted((home / "profiles").glob("*.toml"))
+    paths = [along.get(one, Path(one)) for one in named]
+    for one, path in zip(named, paths, strict=True):
+        if not path.is_file():
+            raise RecordError(f"there is no profile and no file {one!r} (profiles: {', '.join(along) or 'none'})")
+    if paths:
+        return merge([_profile(path) for path in paths]), ", ".join(path.name for path in paths)
     here = fingerprint()
-    for path in [*own, *along.values()]:
-        profile = _profile(path, quiet=True)
-        if profile is not None and not differences(_hardware(profile.fingerprint), _hardware(here)):
-            return profile, str(path)
+    for places in (sorted((home / "profiles").glob("*.toml")), list(along.values())):
+        found = [(path, profile) for path in places if (profile := _profile(path, quiet=True)) is not None]
+        mine = [one for one in found if not differences(_hardware(one[1].fingerprint), _hardware(here))]
+        if mine:
+            return merge([profile for _, profile in mine]), ", ".join(path.name for path, _ in mine)
     raise RecordError(
         "no profile was measured on a machine like this one; measure one, or name one with --profile"
         f" ({', '.join(along) or 'none comes along'})"
     )
+
+
+def merge(profiles: Sequence[Profile]) -> Profile:
+    """One profile of several engines; of two that know an engine the later one wins."""
+    first = profiles[0]
+    for other in profiles[1:]:
+        if changed := differences(_hardware(first.fingerprint), _hardware(other.fingerprint)):
+            raise RecordError(
+                f"{first.name!r} and {other.name!r} were measured on different hardware ({'; '.join(changed)}):"
+                " no box has both"
+            )
+    service = {name: one for profile in profiles for name, one in profile.service.items()}
+    evidence = tuple(dict.fromkeys(run for profile in profiles for run in profile.evidence))
+    # a profile without evidence is an assumption, and so is what it is part of
+    known = evidence if all(profile.evidence for profile in profiles) else ()
+    name = " + ".join(dict.fromkeys(profile.name for profile in profiles))
+    return Profile(name, service, profiles[-1].box, first.fingerprint, known)
 
 
 def load_costs(path: Path | None) -> Costs:
@@ -287,7 +308,8 @@ def _parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="appliance bench capacity", description=__doc__.partition("\n")[0])
     p.add_argument("--conversations-per-day", type=float, metavar="N", help="of a mean day, on all sites together")
     p.add_argument("--mix", default="support", help="a mix that comes along, or a TOML file (default: support)")
-    p.add_argument("--profile", help="a measured profile: a file or a name (default: this machine's)")
+    p.add_argument("--profile", action="append", default=[],
+                   help="a measured profile: a file or a name; one an engine (default: this machine's)")  # fmt: skip
     p.add_argument("--costs", type=Path, help="TOML with what servers and hosted tokens cost (default: assumptions)")
     p.add_argument("--within", type=float, default=0.95, help="share of turns to be within the SLO (default 0.95)")
     p.add_argument("--boxes", type=int, help="what this many boxes come to, instead of how many are needed")
@@ -334,7 +356,7 @@ def main(argv: Sequence[str]) -> int:
             msgspec.json.format(msgspec.json.encode(_json(made, profile, mix, costs, args.within)), indent=1).decode()
         )
     else:
-        print(show(made, profile, mix, costs, args.within, Path(where).name))
+        print(show(made, profile, mix, costs, args.within, where))
     return 0
 
 

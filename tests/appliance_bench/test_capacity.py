@@ -53,7 +53,7 @@ def one_kind(tmp_path: Path) -> mix.Mix:
 
 @pytest.fixture
 def profile(tmp_path: Path) -> capacity.Profile:
-    return capacity.load_profile(write(tmp_path / "profile.toml", PROFILE), tmp_path)[0]
+    return capacity.load_profile([write(tmp_path / "profile.toml", PROFILE)], tmp_path)[0]
 
 
 @pytest.fixture
@@ -204,15 +204,27 @@ def test_a_profile_is_found_by_the_machine_it_was_measured_on(tmp_path: Path, mo
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "a-tuned-one.toml").write_text("[knobs]\nmax_num_seqs = 8\n")
     with pytest.raises(RecordError, match="no profile was measured on a machine like this one"):
-        capacity.load_profile(None, tmp_path)
+        capacity.load_profile([], tmp_path)
     hardware = fingerprint()["hardware"]
     lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in hardware.items())
     (tmp_path / "profiles" / "mine.toml").write_text(f"{PROFILE}\n[fingerprint.hardware]\n{lines}\n")
-    profile, where = capacity.load_profile(None, tmp_path)
+    profile, where = capacity.load_profile([], tmp_path)
     assert profile.evidence == ("run-1",)
-    assert Path(where).name == "mine.toml"
+    assert where == "mine.toml"
     with pytest.raises(RecordError, match="there is no profile and no file 'x'"):
-        capacity.load_profile("x", tmp_path)
+        capacity.load_profile(["x"], tmp_path)
+
+
+def test_profiles_of_several_engines_are_put_together(tmp_path: Path) -> None:
+    other = PROFILE.replace("service.chat", "service.translate").replace("run-1", "run-2")
+    paths = [write(tmp_path / "a.toml", PROFILE), write(tmp_path / "b.toml", other)]
+    both, where = capacity.load_profile(paths, tmp_path)
+    assert (set(both.service), both.evidence, where) == ({"chat", "translate"}, ("run-1", "run-2"), "a.toml, b.toml")
+    assumed = write(tmp_path / "c.toml", other.replace('evidence = ["run-2"]', ""))
+    assert capacity.load_profile([paths[0], assumed], tmp_path)[0].evidence == ()
+    elsewhere = write(tmp_path / "d.toml", f"{other}\n[fingerprint.hardware]\ncores = 64\n")
+    with pytest.raises(RecordError, match="different hardware"):
+        capacity.load_profile([paths[0], elsewhere], tmp_path)
 
 
 def test_an_engine_that_the_profile_lacks_is_named(profile: capacity.Profile) -> None:

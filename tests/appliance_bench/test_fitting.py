@@ -69,7 +69,7 @@ def test_a_profile_that_was_measured_is_one_that_capacity_takes(tmp_path: Path) 
     service = subject.make(subject.start)
     path = tmp_path / "p.toml"
     path.write_text(measure.profile_toml(subject, service, fingerprint(), "run-7", 0.08), encoding="utf-8")
-    profile, _ = capacity.load_profile(str(path), tmp_path)
+    profile, _ = capacity.load_profile([str(path)], tmp_path)
     assert profile.service["translate"] == service
     assert profile.evidence == ("run-7",)
     assert "off by 8.0 % at most" in path.read_text()
