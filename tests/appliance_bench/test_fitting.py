@@ -81,6 +81,11 @@ def test_loads_are_poisson_at_their_share_and_the_same_for_a_seed() -> None:
     assert one[0].schedule == measure.loads_of(measure.fake(), 100.0, (0.5,), 20.0, 3)[0].schedule
 
 
+def test_a_machine_that_changed_meanwhile_is_no_judge() -> None:
+    assert measure.drifted(50.0, 60.0) and measure.drifted(60.0, 50.0)
+    assert not measure.drifted(50.0, 53.0)
+
+
 @pytest.mark.parametrize(("text", "said"), [("speed=1", "'speed=1' is unknown here"), ("e2e_ms=fast", "has no number")])
 def test_an_slo_that_is_none(text: str, said: str) -> None:
     with pytest.raises(records.RecordError, match=said):
