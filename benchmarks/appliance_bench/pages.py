@@ -49,7 +49,8 @@ th { text-align: right; font-weight: 600; vertical-align: bottom; padding: 3px 0
   border-bottom: 1.5px solid var(--ink); }
 td { text-align: right; padding: 3px 0 3px 9px; border-bottom: 1px solid var(--line); white-space: nowrap;
   vertical-align: top; }
-th.t, td.t { text-align: left; white-space: normal; overflow-wrap: break-word; min-width: 84px; } th:first-child, td:first-child {
+th.t, td.t { text-align: left; white-space: normal; overflow-wrap: break-word; min-width: 84px; }
+th:first-child, td:first-child {
   padding-left: 0; }
 tr { break-inside: avoid; } thead { display: table-header-group; }
 dl { display: grid; grid-template-columns: 130px 1fr; gap: 2px 12px; font-size: 11.5px; margin: 8px 0; }
