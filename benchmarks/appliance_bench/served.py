@@ -30,6 +30,7 @@ class Served(Struct, frozen=True):
     port: int
     key: str
     home: Path
+    pid: int = 0
 
 
 def models_dir() -> Path:
@@ -57,7 +58,7 @@ def served(engines: str, names: tuple[str, ...], ready_s: float = 240.0) -> Iter
                 said = (home / "serve.out").read_text(errors="replace")[-1500:]
                 raise RecordError(f"the appliance that was to be measured did not start; it said: {said}")
             time.sleep(0.1)
-        yield Served(port, (home / "admin.key").read_text().strip(), home)
+        yield Served(port, (home / "admin.key").read_text().strip(), home, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):

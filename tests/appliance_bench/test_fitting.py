@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance_bench import calling, capacity, fitting, measure, records
+from appliance_bench import calling, capacity, fitting, measure, records, strangers
 from appliance_bench.fingerprint import fingerprint
 from appliance_bench.stations import Batches, Service, Steps
 
@@ -81,9 +81,27 @@ def test_loads_are_poisson_at_their_share_and_the_same_for_a_seed() -> None:
     assert one[0].schedule == measure.loads_of(measure.fake(), 100.0, (0.5,), 20.0, 3)[0].schedule
 
 
-def test_a_machine_that_changed_meanwhile_is_no_judge() -> None:
-    assert measure.drifted(50.0, 60.0) and measure.drifted(60.0, 50.0)
-    assert not measure.drifted(50.0, 53.0)
+def test_a_load_that_strangers_disturbed_is_not_judged() -> None:
+    quiet, busy = load(80, 15, 5), load(20, 75, 5)
+    busy.strangers = 0.8
+    results = [measure.result_of(measure.translate(), one, 10.0, 0) for one in (quiet, busy)]
+    assert [measure.undisturbed(one) for one in results] == [True, False]
+    assert "0.80 not judged" in measure.show(measure.translate(), results)
+
+
+def test_strangers_are_all_but_ours(tmp_path: Path) -> None:
+    def write(busy: int, **ticks: int) -> None:
+        (tmp_path / "stat").write_text(f"cpu  {busy} 0 0 900 0 0 0 0\n")
+        for n, (parent, spent) in enumerate(((1, ticks["root"]), (500, ticks["child"]), (1, ticks["stranger"]))):
+            (tmp_path / str(500 + n)).mkdir(exist_ok=True)
+            fields = ["S", str(parent), *["0"] * 9, str(spent), "0"]
+            (tmp_path / str(500 + n) / "stat").write_text(f"{500 + n} (a (b) c) {' '.join(fields)}\n")
+
+    write(1000, root=10, child=20, stranger=30)
+    watch = strangers.Watch(500, tmp_path)
+    watch._began -= 1.0  # a second ago
+    write(1100, root=30, child=50, stranger=80)
+    assert watch.cores() == pytest.approx(0.5, rel=0.05)
 
 
 @pytest.mark.parametrize(("text", "said"), [("speed=1", "'speed=1' is unknown here"), ("e2e_ms=fast", "has no number")])
