@@ -33,7 +33,7 @@ class Places(Struct, frozen=True, forbid_unknown_fields=True, tag="places", tag_
 
 
 class Batches(Struct, frozen=True, forbid_unknown_fields=True, tag="batches", tag_field="kind"):
-    """A batch takes ``batch_ms`` + ``item_ms`` an item + ``unit_ms`` a unit of theirs.
+    """A batch takes ``batch_ms``, and for n items (``item_ms`` each + ``unit_ms`` a unit of theirs) ÷ n^``gain``.
 
     Items share a batch with those of their bucket: ``edges`` are the units at which a bucket ends; none is one bucket.
     ``beside`` is how much longer it takes for each other worker that is busy when it starts. An item waits at most
@@ -47,6 +47,7 @@ class Batches(Struct, frozen=True, forbid_unknown_fields=True, tag="batches", ta
     item_ms: Amount
     unit_ms: Amount
     beside: Amount = 0.0
+    gain: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     edges: tuple[float, ...] = ()
     request_ms: Amount = 0.0
 
@@ -179,7 +180,8 @@ class BatchStation:
             batch = [bucket.popleft()[1] for _ in range(min(len(bucket), service.max_batch))]
             others = service.workers - self._free
             self._free -= 1
-            work = service.batch_ms + service.item_ms * len(batch) + service.unit_ms * sum(one.units for one in batch)
+            work = service.item_ms * len(batch) + service.unit_ms * sum(one.units for one in batch)
+            work = service.batch_ms + work / len(batch) ** service.gain
             takes = work * (1 + service.beside * others) * clock.slowed(self) / 1000
             self.busy_s += takes
             clock.at(clock.now + takes, partial(self._done, batch))
