@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance_bench import calling, capacity, fitting, measure, records, strangers
+from appliance_bench import calling, capacity, crosscheck, fitting, measure, records, strangers
 from appliance_bench.fingerprint import fingerprint
 from appliance_bench.stations import Batches, Service, Steps
 
@@ -166,3 +166,12 @@ async def test_a_refusal_is_no_success() -> None:
         rows = await calling.open_loop(caller, [ASK] * 3, [0.0, 0.0, 0.001])
         caller.close()
     assert [(row.status, row.ok) for row in rows] == [(503, False)] * 3
+
+
+def test_aiperf_s_export_becomes_a_result() -> None:
+    spread = {"p50": 71.5, "p95": 80.0, "p99": 90.0}
+    told = {"request_throughput": {"avg": 10.0}, "time_to_first_token": spread, "request_latency": spread}
+    made = crosscheck.of_export({**told, "error_request_count": {"avg": 2.0}}, 4, 160)
+    assert (made["failed"], made["duration_s"], made["ttft_ms"]["p50"]) == (2, 15.8, 71.5)
+    ours = {**made, "config_name": "ours", "goodput_per_s": 10.5, "ttft_ms": {"p50": 61.0}}
+    assert "+5.0%" in crosscheck.show([made, ours])
