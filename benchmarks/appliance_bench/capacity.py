@@ -44,7 +44,9 @@ class Box(Struct, frozen=True):
 class Profile(Struct, frozen=True):
     """The part of a profile that capacity needs; whatever else is in the file is others' (knobs, intervals).
 
-    ``service``: engine -> its times. ``evidence``: ids of the runs they come from; none makes it an assumption.
+    ``validated_per_s``: engine -> calls a second up to which its predictions were shown to hold; no box is reckoned
+    to carry more. ``service``: engine -> its times. ``evidence``: ids of the runs they come from; none makes it an
+    assumption.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Profile(Struct, frozen=True):
     box: Box = Box()
     fingerprint: Mapping[str, Any] = {}
     evidence: tuple[str, ...] = ()
+    validated_per_s: Mapping[str, float] = {}
 
 
 class Option(Struct, frozen=True):
@@ -106,6 +109,7 @@ def plan(
     check_engines(profile, mix)
     if found is None:
         found = carried(box_of(profile), mix, within=within, turns=turns, seeds=seeds)
+    found = bounded(found, profile, mix)
     hours = mix.per_hour(a_day)
     peak = max(hours) * mix.busiest_day
     needed, stand_by = sites * boxes_for(peak / sites, found.per_s), sites * spare
@@ -136,6 +140,19 @@ def option(mix: Mix, costs: Costs, found: Carried, hours: Sequence[float], boxes
     )
     share = (stays * mix.hosted_share + leaving) / total if total else 0.0
     return Option(boxes, share, (over - leaving) / total if total else 0.0, cost)
+
+
+def bounded(found: Carried, profile: Profile, mix: Mix) -> Carried:
+    """``found``, but no more than any engine was shown to be predicted well at."""
+    total = sum(kind.share for kind in mix.kinds)
+    most = found.per_s
+    for engine, per_s in profile.validated_per_s.items():
+        calls = sum(
+            kind.share * kind.turns * sum(_ENGINE_OF[step] == engine for step in kind.steps) for kind in mix.kinds
+        )
+        if calls:
+            most = min(most, per_s * total / calls)
+    return msgspec.structs.replace(found, per_s=most) if most < found.per_s else found
 
 
 def box_of(profile: Profile) -> BoxProfile:
@@ -191,7 +208,8 @@ def merge(profiles: Sequence[Profile]) -> Profile:
     # a profile without evidence is an assumption, and so is what it is part of
     known = evidence if all(profile.evidence for profile in profiles) else ()
     name = " + ".join(dict.fromkeys(profile.name for profile in profiles))
-    return Profile(name, service, profiles[-1].box, first.fingerprint, known)
+    most = {engine: per_s for profile in profiles for engine, per_s in profile.validated_per_s.items()}
+    return Profile(name, service, profiles[-1].box, first.fingerprint, known, most)
 
 
 def load_costs(path: Path | None) -> Costs:
@@ -211,7 +229,12 @@ def show(made: Plan, profile: Profile, mix: Mix, costs: Costs, within: float, wh
         f"one box carries {found.per_s:.4g} conversations a second"
         f" ({found.per_s * mix.turns * 60:,.0f} turns a minute)",
         f"with {100 * within:g} % of the turns of every kind within its SLO;",
-        f"there its engines are busy {100 * found.there.busy:.0f} % of the time"
+        *(
+            [f"(the simulation says {found.there.per_s:.4g}, beyond what its predictions were shown to hold for)"]
+            if found.per_s < found.there.per_s
+            else []
+        ),
+        f"at {found.there.per_s:.4g} its engines are busy {100 * found.there.busy:.0f} % of the time"
         f" ({', '.join(f'{name} {100 * share:.0f} %' for name, share in found.there.engines.items())}),"
         f" p95 {_ms(found.there.e2e_p95_ms)} for a whole answer",
         *(
@@ -243,7 +266,7 @@ def _table(made: Plan) -> list[str]:
         rows.append((
             f"{one.boxes:,}", f"{100 * one.hosted_share:.1f} %", f"{100 * one.late_share:.1f} %",
             rupees(one.month.servers_inr), rupees(one.month.energy_inr), rupees(one.month.hosted_inr),
-            rupees(one.month.total_inr), f"₹{each:.2f}{mark}",
+            rupees(one.month.total_inr), f"₹{each:.4f}{mark}",
         ))  # fmt: skip
     widths = [max(len(row[n]) for row in (heads, *rows)) for n in range(len(heads))]
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (heads, *rows)]

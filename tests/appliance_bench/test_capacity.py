@@ -227,6 +227,17 @@ def test_profiles_of_several_engines_are_put_together(tmp_path: Path) -> None:
         capacity.load_profile([paths[0], elsewhere], tmp_path)
 
 
+def test_no_box_carries_more_than_was_validated(
+    profile: capacity.Profile, one_kind: mix.Mix, found: sizing.Carried
+) -> None:
+    shown = msgspec.structs.replace(profile, validated_per_s={"chat": 8.0, "translate": 0.1})
+    made = capacity.plan(shown, one_kind, capacity.load_costs(None), 2e6, within=0.95, found=found)
+    assert made.found.per_s == pytest.approx(4.0), "two turns a conversation, one call each"
+    assert "beyond what its predictions were shown to hold for" in capacity.show(
+        made, shown, one_kind, capacity.load_costs(None), 0.95, "here"
+    )
+
+
 def test_an_engine_that_the_profile_lacks_is_named(profile: capacity.Profile) -> None:
     with pytest.raises(RecordError, match="no transcribe and no translate"):
         capacity.check_engines(profile, mix.load_mix("support"))
