@@ -39,6 +39,7 @@ _COMMANDS = {
     "demo": ("appliance.cli.report", "demo"),
     "bundle": ("appliance.cli.bundle", "bundle"),
     "doctor": ("appliance.cli.doctor", "doctor"),
+    "bench": ("appliance.cli.bench", "bench"),
 }
 
 
