@@ -9,7 +9,7 @@ What it refuses to be: a place for logic, settings or defaults that mean somethi
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -28,6 +28,8 @@ Endpoint = Literal[
     "translate",
     "handoff",
 ]
+SHADOW: Final = "shadow"
+"""In an endpoint's place: a question that was answered, asked of another route as well (``pipeline.shadowing``)."""
 
 
 class Reason(StrEnum):
@@ -135,7 +137,7 @@ class Request(Struct, frozen=True):
 
     id: str
     key: Key
-    endpoint: Endpoint
+    endpoint: Endpoint | Literal["shadow"]
     model: str
     stream: bool
     at_ms: int
@@ -175,7 +177,7 @@ class Admission(Struct, frozen=True):
 
     ``new_conversation_id`` is used if it opens one. ``reserve_nusd`` and ``reserve_tokens`` are the most it is
     expected to cost and to compute; ``hosted_nusd`` the most that hosted attempts may cost beside that, which is held
-    back only where the caps leave it.
+    back only where the caps leave it. ``shadow_cap_nusd``: what its tenant's shadow runs may cost a month.
     """
 
     request: Request
@@ -185,6 +187,7 @@ class Admission(Struct, frozen=True):
     reserve_tokens: int = 0
     idempotency: Idempotency | None = None
     hosted_nusd: int = 0
+    shadow_cap_nusd: int | None = None
 
 
 class Limit(Struct, frozen=True):

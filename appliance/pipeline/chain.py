@@ -137,7 +137,7 @@ class Chain:
         deadline_s = decision.chain.deadline_s
         if deadline_s is not None and deadline_s < work.deadline_s:
             work = replace(work, deadline_s=deadline_s)
-        self._decision = decision
+        self._decision = self._run.plan = decision
         return deque(Try(work, step) for step in decision.attempts)
 
     async def _through(self, queue: deque[Try]) -> End:
