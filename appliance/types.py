@@ -30,6 +30,8 @@ Endpoint = Literal[
 ]
 SHADOW: Final = "shadow"
 """In an endpoint's place: a question that was answered, asked of another route as well (``pipeline.shadowing``)."""
+BESIDE: Final = frozenset({SHADOW, "handoff"})
+"""Of these a conversation bears the cost; they are no turn of it."""
 
 
 class Reason(StrEnum):

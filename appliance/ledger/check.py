@@ -52,7 +52,7 @@ _QUESTIONS: tuple[tuple[str, str], ...] = (
     (
         "conversations equal the sums of their requests",
         "SELECT c.tenant_id || ' ' || c.id FROM conversations AS c LEFT JOIN (SELECT tenant_id, conversation_id,"
-        " sum(CASE WHEN endpoint = 'shadow' THEN 0 ELSE 1 END) AS n, sum(hosted_nusd) AS hosted,"
+        " sum(CASE WHEN endpoint IN ('shadow', 'handoff') THEN 0 ELSE 1 END) AS n, sum(hosted_nusd) AS hosted,"
         " sum(energy_nusd) AS energy, sum(work_ns) AS work FROM requests"
         " WHERE conversation_id IS NOT NULL AND total_ms IS NOT NULL GROUP BY tenant_id, conversation_id) AS r"
         " ON r.tenant_id = c.tenant_id AND r.conversation_id = c.id WHERE coalesce(r.n, 0) <> c.requests"

@@ -16,7 +16,7 @@ from appliance.errors import ApplianceError
 from appliance.ledger.db import Db
 from appliance.ledger.entries import Entering, Settlement
 from appliance.ledger.rows import Rows
-from appliance.types import SHADOW, Admitted, AttemptRecord, CallRecord, Decision, Outcome, Status
+from appliance.types import BESIDE, SHADOW, Admitted, AttemptRecord, CallRecord, Decision, Outcome, Status
 
 Row = tuple[object, ...]
 
@@ -222,12 +222,13 @@ def _conversation_row(settlement: Settlement, whose: tuple[str, str]) -> Row:
     last = answering(outcome)
     told = (1, settlement.finished_ms, settlement.finished_ms)
     route = last.attempt.route if last is not None and outcome.status is Status.OK else None
-    if settlement.entering.admission.request.endpoint == SHADOW:  # nobody saw it
-        told, route = (0, 0, 0), None
+    escalated = _escalated(outcome)
+    if settlement.entering.admission.request.endpoint in BESIDE:
+        told, route, escalated = (0, 0, 0), None, False
     return (
         *told,
         route,
-        _escalated(outcome),
+        escalated,
         settlement.hosted_nusd,
         settlement.energy_nusd,
         settlement.work_ns,

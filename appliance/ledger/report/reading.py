@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Select, and_, case, func, literal_column, sel
 
 from appliance.ledger.core import engine, reading
 from appliance.ledger.schema import attempts, calls, conversations, requests
-from appliance.types import SHADOW
+from appliance.types import BESIDE, SHADOW
 
 Where = Path | str
 Ints = npt.NDArray[np.int64]
@@ -257,7 +257,7 @@ def _waits(connection: Connection, own: Any, one_in: int) -> Iterator[tuple[str 
     query = select(intent, r.ttft_ms, r.total_ms).join(
         conversations, and_(c.tenant_id == r.tenant_id, c.id == r.conversation_id)
     )
-    query = query.where(own, r.status == "ok", r.total_ms.is_not(None), r.endpoint != SHADOW)
+    query = query.where(own, r.status == "ok", r.total_ms.is_not(None), r.endpoint.not_in(BESIDE))
     if one_in > 1:
         query = query.where(func.substr(r.id, func.length(r.id)) < _DIGITS[one_in])
     groups: dict[str | None, list[tuple[float | None, float]]] = {}
