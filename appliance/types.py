@@ -389,8 +389,8 @@ class EngineState(Struct, frozen=True, omit_defaults=False):
     ``models`` are the names the engine answers to; ``context_tokens`` is 0 where it has no meaning.
     ``detail`` is one sentence for people: why it is not ready, or what it is doing.
     ``exit`` is the class of the end it failed by (``supervisor.exits``), ``profile`` how many memory profiles it has
-    stepped down; ``next_start_unix_s`` is set while a restart is due. ``languages`` are the tags a speech model knows
-    by the catalogue (empty: not known), ``preferred_for`` those it is chosen for before others. ``region`` is where a
+    stepped down; ``next_start_unix_s`` is set while a restart is due. ``languages`` are the tags its model knows by
+    the catalogue (empty: not known), ``preferred_for`` those it is chosen for before others. ``region`` is where a
     hosted engine's models run, empty for what runs on this site.
     """
 

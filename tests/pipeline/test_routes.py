@@ -355,6 +355,6 @@ async def test_a_hosted_stream_whose_caller_leaves_is_booked() -> None:
         await asyncio.sleep(0.2)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-        while not (done := g.rows("SELECT * FROM requests WHERE status <> 'open'")):
+        while not (done := g.rows("SELECT * FROM requests WHERE status <> 'open'")):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert done[0]["status"] == "cancelled" and done[0]["hosted_nusd"] > 0
