@@ -184,7 +184,7 @@ def _let_out(env: Mapping[str, str], home: Path) -> None:
             raise BenchError(f"`appliance {' '.join(words)}` failed: {done.stderr.decode(errors='replace')[-500:]}")
         return done.stdout
 
-    for tenant in json.loads(appliance("tenants", "list", "--json")):
+    for tenant in json.loads(appliance("tenants", "list", "--json"))["items"]:
         appliance("tenants", "set", tenant["id"], "--residency", "hosted_redacted", "--region", "global")
     appliance("policy", "check")
     time.sleep(2.0)  # a running gateway sees both within a second
