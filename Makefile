@@ -15,8 +15,10 @@ test: setup-dev models ## set up and run the default test suite, real engines in
 ifdef ARGS
 	@$(PY) -m pytest $(ARGS)
 else
-	@code=0; $(PY) -m pytest -q -n auto --maxprocesses 8 --dist loadfile --ignore=tests/real || code=$$?; \
-	    $(PY) -m pytest -q tests/real && exit $$code
+	@failed=0; \
+	    $(PY) -m pytest -q -n auto --maxprocesses 8 --dist loadfile --ignore=tests/real || failed=1; \
+	    $(PY) -m pytest -q tests/real || failed=1; \
+	    [ $$failed = 0 ] || { echo "== what failed, once more, one test after another:"; $(PY) -m pytest -q --lf --lfnf=none; }
 endif
 
 test-slow: setup-dev ## the tests that compare with references on hundreds of sentences (10 to 20 minutes)

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 import msgspec
+from msgspec.structs import replace
 
 from appliance.api.http import Exchange
 from appliance.api.messages import AssistantMessage, Message, TextPart, ToolMessage, UserMessage
@@ -117,15 +118,22 @@ def turn_of(
     )
     if conversation_id is not None and previous_id is not None:
         raise BadRequest("send a conversation's id or 'previous_response_id', not both", param="previous_response_id")
+    return replace(
+        turn_about(about),
+        conversation_id=conversation_id,
+        previous_id=None if previous_id is None else _request_id(_checked_id(previous_id, "previous_response_id")),
+        thread=None if thread is None else thread.so_far,
+        subject=None if not user else subject_of(key.tenant.secret, user),
+    )
+
+
+def turn_about(about: Mapping[str, str]) -> Turn:
+    """What metadata says of a turn, whichever conversation it belongs to. Raises BadRequest."""
     return Turn(
-        conversation_id,
-        None if previous_id is None else _request_id(_checked_id(previous_id, "previous_response_id")),
-        None if thread is None else thread.so_far,
-        None if not user else subject_of(key.tenant.secret, user),
-        _channel(about),
-        None if about.get("language") is None else parse(about["language"], "metadata.language"),
-        _label(about, "intent"),
-        _label(about, "value_class"),
+        channel=_channel(about),
+        language=None if about.get("language") is None else parse(about["language"], "metadata.language"),
+        intent=_label(about, "intent"),
+        value_class=_label(about, "value_class"),
         residency=_one_of(about, "appliance_residency", _RESIDENCIES),
         route=_one_of(about, "appliance_route", _ROUTES),
     )

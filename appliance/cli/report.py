@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import time
 from pathlib import Path
@@ -154,7 +155,14 @@ def _built(settings: Settings, month: str | None, tenant: str | None, hosted_mod
             slos=slos_of(settings.slos),
             hosted_model=_model(hosted_model),
             workers=min(4, os.cpu_count() or 1) if large else 1,
+            meanwhile=_plotting,
         )
+
+
+def _plotting() -> None:
+    """Half a second of imports that the page will need."""
+    importlib.import_module("matplotlib.backends.backend_svg")
+    importlib.import_module("matplotlib.figure")
 
 
 def _model(text: str | None) -> tuple[str, str] | None:

@@ -67,18 +67,6 @@ def runs(text: str) -> Iterator[tuple[str, bool]]:
         yield text[begin:], True
 
 
-def apart(text: str) -> Iterator[tuple[str, bool]]:
-    """The same with inline tags apart as well: for a sentence that came back without one of them."""
-    begin = 0
-    for tag in _TAG.finditer(text):
-        if tag.start() > begin:
-            yield text[begin : tag.start()], True
-        yield tag[0], False
-        begin = tag.end()
-    if begin < len(text):
-        yield text[begin:], True
-
-
 def safe(text: str) -> str:
     """``text`` with the signs that a model invented outside of tags and references made harmless."""
     text = re.sub(r"<(?![A-Za-z/!?])", "&lt;", text)

@@ -3,8 +3,9 @@
 What it is: the host as the appliance starts it, on its socket; sentences/s with 1, 8 and 64 requests at once, against
 the same host asked one request at a time (that is 1) and against beam search on the PyTorch module, sentence by
 sentence; the waiting time at a quarter and at half of what 64 at once reach; and chrF of the very outputs that were
-timed. Sides take turns, and the median of the rounds counts. With ``--official DIR`` (official vocabularies) the same
-for random weights of the 200M shape, whose texts mean nothing: both sides write a fixed number of pieces there.
+timed. Sides take turns, and the median of the rounds counts. Then documents as one stream each: seconds, and memory.
+With ``--official DIR`` (official vocabularies) the same, without documents, for random weights of the 200M shape, whose
+texts mean nothing: both sides write a fixed number of pieces there.
 What it refuses to be: a quality claim beyond the embedded model's own kind of text (its card says which).
 """
 
@@ -39,7 +40,7 @@ Ask = tuple[str, str]
 
 @contextmanager
 def host(directory: Path, name: str, *more: str) -> Any:
-    """A running host over ``directory``: its socket."""
+    """A running host over ``directory``: its socket and its process."""
     with tempfile.TemporaryDirectory(prefix="bt-") as scratch:
         path = Path(scratch) / "t.sock"
         argv = [sys.executable, "-m", "appliance.hosts.translate", "--socket", str(path)]
@@ -52,7 +53,7 @@ def host(directory: Path, name: str, *more: str) -> Any:
                 if process.poll() is not None or time.monotonic() > until:
                     raise SystemExit((Path(scratch) / "log").read_text()[-2000:])
                 time.sleep(0.1)
-            yield path
+            yield path, process.pid
         finally:
             process.terminate()
             process.wait()
@@ -86,6 +87,51 @@ async def one(client: httpx.AsyncClient, ask: Ask) -> str:
     response.raise_for_status()
     text: str = response.json()["translations"][0]["text"]
     return text
+
+
+async def document(path: Path, pid: int, size: int, asks: Sequence[Ask], target: str) -> dict[str, float]:
+    """``size`` characters of paragraphs as one streamed request: seconds, and what the host's memory grew by.
+
+    No two paragraphs are alike, so nothing is answered from an earlier one.
+    """
+    rng, paragraphs, length = random.Random(7), list[str](), 0
+    while length < size:
+        sentences = [text if text[-1] in ".?!" else text + "." for text, _ in rng.sample(asks, 5)]
+        paragraphs.append(f"{len(paragraphs) + 1}: " + " ".join(sentences))
+        length += len(paragraphs[-1]) + 2
+    text = "\n\n".join(paragraphs)
+    body = {"items": [{"text": text, "source": "eng_Latn"}], "target": target, "stream": True}
+    before, most, first, came, done = resident(pid), 0, None, "", False
+    began = time.perf_counter()
+    transport = httpx.AsyncHTTPTransport(uds=str(path))
+    async with (
+        httpx.AsyncClient(transport=transport, timeout=600) as client,
+        client.stream("POST", "http://host/v1/translate", json=body) as response,
+    ):
+        response.raise_for_status()
+        async for line in response.aiter_lines():
+            event = json.loads(line)
+            done = event["type"] == "done"
+            if event["type"] == "delta":
+                first = first or time.perf_counter() - began
+                came += event["text"]
+                most = max(most, resident(pid))
+    if came.count("\n\n") != text.count("\n\n") or first is None or not done:
+        raise SystemExit(
+            f"{text.count(chr(10) * 2)} breaks between paragraphs went in, {came.count(chr(10) * 2)} came out"
+        )
+    return {
+        "characters": len(text),
+        "seconds": round(time.perf_counter() - began, 1),
+        "first_delta_s": round(first, 2),
+        "resident_before_mb": round(before / 1e6, 1),
+        "resident_most_mb": round(most / 1e6, 1),
+    }
+
+
+def resident(pid: int) -> int:
+    """Bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def opened(path: Path, asks: Sequence[Ask], rate: float, seed: int) -> dict[str, float]:
@@ -188,6 +234,9 @@ def main() -> None:
     parser.add_argument(
         "--official", type=Path, help="directory of the official en-indic vocabularies, for the 200M shape"
     )
+    parser.add_argument(
+        "--documents", type=int, nargs="*", default=[100_000, 1_000_000], help="sizes in characters, streamed whole"
+    )
     options = parser.parse_args()
     home = Path(os.environ.get("APPLIANCE_HOME") or "~/.appliance").expanduser().absolute()
     embedded = home / "models" / "indictrans2-embedded"
@@ -199,16 +248,17 @@ def main() -> None:
     }  # fmt: skip
     with ExitStack() as stack:
         weights = options.weights or dequantized(embedded / "en-indic", Path(stack.enter_context(scratch_directory())))
-        path = stack.enter_context(host(embedded, "indictrans2-embedded"))
+        path, pid = stack.enter_context(host(embedded, "indictrans2-embedded"))
         print("embedded model", flush=True)
         results["embedded"] = measured(path, asks, references, options.rounds, weights, 64, 128)
+        results["documents"] = [asyncio.run(document(path, pid, size, asks, "hin_Deva")) for size in options.documents]
     if options.official is not None:
         with scratch_directory() as scratch:
             make = ["--make", str(options.official), scratch]
             argv = [sys.executable, "-m", "appliance_models.indictrans2.baseline", *make]
             subprocess.run(argv, check=True)
             print("random weights of the 200M shape", flush=True)
-            with host(Path(scratch) / "en-indic", "en-indic", "--most-written", "24") as path:
+            with host(Path(scratch) / "en-indic", "en-indic", "--most-written", "24") as (path, _):
                 results["shape_200m"] = measured(
                     path, asks[:96], None, max(1, options.rounds - 1), Path(scratch) / "weights", 6, 24
                 )

@@ -7,6 +7,7 @@ runs all of it through a gateway in this process; ``python tests/faults/catalogu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 from contextlib import closing
@@ -17,10 +18,10 @@ from gateway import GEMINI, HOSTED, Gateway, events_of, gateway, text_of
 from appliance.engines.breaker import Breaker
 from appliance.hosts.fake_answers import FakeOptions
 
-DEADLINE_S, SILENCE_S = 3.0, 1.0
+DEADLINE_S, SILENCE_S = 8.0, 3.0
 # Events that came in one read are judged as one, so an error in the first read is still a status. Paced apart, the
 # stream has begun by then.
-PACE = "[[set:chunk_ms=5]]"
+PACE = "[[set:chunk_ms=40]]"
 TEXT = "".join(f"t{n} " for n in range(6))
 SIDES = ("local", "local, streamed", "hosted", "hosted, streamed")
 
@@ -100,6 +101,10 @@ CATALOGUE: tuple[Fault, ...] = (
 )
 
 
+# at once, beside those that hang: all together, a busy machine makes engines look silent that are not
+_AT_ONCE = 6
+
+
 async def observed(faults: tuple[Fault, ...] = CATALOGUE) -> tuple[dict[tuple[str, str], Seen], int]:
     """Every fault on every side, and how many requests of a ``local_only`` tenant have left the box."""
     server = {"request_deadline_s": DEADLINE_S, "engine_silence_s": SILENCE_S}
@@ -117,7 +122,14 @@ async def observed(faults: tuple[Fault, ...] = CATALOGUE) -> tuple[dict[tuple[st
         for one in (here, away, nowhere):
             for entry in one.service.registry.entries.values():
                 entry.breaker = _Never()
-        asked = (_one(_behind(fault, side, here, away, nowhere), fault, side) for fault, side in cells)
+        few = asyncio.Semaphore(_AT_ONCE)
+
+        async def one_of(fault: Fault, side: str) -> Seen:
+            hangs = fault.wants[SIDES.index(side)] in (LATE, SILENT)
+            async with contextlib.nullcontext() if hangs else few:
+                return await _one(_behind(fault, side, here, away, nowhere), fault, side)
+
+        asked = (one_of(fault, side) for fault, side in cells)
         for (fault, side), what in zip(cells, await asyncio.gather(*asked), strict=True):
             found[fault.name, side] = what
         assert here.gemini is not None

@@ -17,7 +17,7 @@ from .conftest import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 EMBEDDED = ROOT / "models/appliance_models/embedded/indictrans2-embedded"
-# PARITY_SENTENCES=500 takes four minutes; the figures in docs/translation.md come from it
+# PARITY_SENTENCES=500 takes four minutes; the figures in docs/indictrans2.md come from it
 SENTENCES = int(os.environ.get("PARITY_SENTENCES", "32"))
 
 
