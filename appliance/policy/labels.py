@@ -49,7 +49,8 @@ _LATIN: dict[Label, str] = {
     Label.PASSPORT: "passport passports",
     Label.LICENCE: "driving licence license dl",
     Label.PHONE: (
-        "phone mobile mob cell contact call calling callback whatsapp telephone tel fon sms landline reach number's ph ring dial"
+        "phone mobile mob cell contact call calling callback whatsapp telephone tel fon sms landline reach number's ph"
+        " ring dial"
     ),
     Label.CARD: "card cards debit credit visa mastercard rupay maestro amex cvv expiry",
     Label.ORDER: (

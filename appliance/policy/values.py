@@ -214,8 +214,8 @@ class Candidate(Struct, frozen=True):
 
     ``context_tokens`` 0, ``capabilities`` None and ``languages`` None: not known, and nothing is held against it.
     ``ttft_ms`` is what its latest answers and what is in it now let expect. ``region`` and ``ceiling_nusd`` (the most
-    this request may cost there) are a hosted one's. ``open``: its breaker is open, do not try. ``priced``: somebody has set
-    what a hosted one costs, without which it is not asked.
+    this request may cost there) are a hosted one's. ``open``: its breaker is open, do not try. ``priced``: somebody
+    has set what a hosted one costs, without which it is not asked.
     """
 
     engine: str
