@@ -1,4 +1,4 @@
-"""The policy's routes on real engines: a turn translated there and back, and vLLM taking up what another engine said."""
+"""The policy's routes on real engines: a turn translated there and back, and vLLM going on with an answer."""
 
 from __future__ import annotations
 
