@@ -231,10 +231,16 @@ def _mistyped_stream(pieces: list[bytes], closing: bytes, d: Directives, pace: P
     return Script(opening, _paced(pieces, closing, pace))
 
 
+_APART_S = 0.1
+
+
 def _misjudged_stream(pieces: list[bytes], closing: bytes, kind: bytes, d: Directives) -> Script:
     body = b"".join(pieces) + closing
     if d.fault == "body_larger_than_promised":
-        return Script(head(200, kind, b"content-length: %d" % (len(body) // 2)) + body)
+        # in two writes, so that the stream has begun when the rest comes
+        begun = len(b"".join(pieces[:3]))
+        opening = head(200, kind, b"content-length: %d" % (len(body) // 2)) + body[:begun]
+        return Script(opening, iter([(_APART_S, body[begun:])]))
     return Script(head(200, kind, b"content-length: %d" % (len(body) * 2)) + body, end=End.DROP)
 
 
