@@ -117,10 +117,10 @@ def wait_ready(
     """Poll ``url`` until it answers 200; the key that was read, if any. Raises BenchError with the log."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline and child.poll() is None:
-        key = key_file.read_text().strip() if key_file is not None and key_file.exists() else ""
         with contextlib.suppress(OSError):
-            get(url, key)
-            return key
+            get(url)
+            # it listens before it has written its key, so the answer comes first
+            return key_file.read_text().strip() if key_file is not None else ""
         time.sleep(0.05)
     tail = log.read_text(errors="replace")[-2000:]
     raise BenchError(f"{url} did not come up within {within_s:.0f} s; its log ends:\n{tail}")
