@@ -6,7 +6,7 @@
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test check lock clean setup setup-dev models bench-gateway bench-speech bench-translate bench-routing gpu-check speech-doc faults-doc soak bench-report soak-engines train-language-id measure-language-id train-embedded lint-deploy test-deploy dist test-slow bench-hearing codemix
+.PHONY: help serve test check lock clean setup setup-dev models bench-gateway bench-speech bench-translate bench-routing gpu-check speech-doc faults-doc measure-policy soak bench-report soak-engines train-language-id measure-language-id train-embedded lint-deploy test-deploy dist test-slow bench-hearing codemix
 
 serve: setup models ## set up, fetch the models, and serve on APPLIANCE_HOST:APPLIANCE_PORT
 	@exec $(PY) -m appliance serve
@@ -61,6 +61,9 @@ bench-hearing: setup-dev models ## speech at concurrency 1, 8, 32: RTFx, WER, CE
 
 speech-doc: setup-dev ## write docs/speech.md: who hears which language, and what was measured
 	@PYTHONPATH=.:models $(PY) -m appliance.cli.speech_table > docs/speech.md
+
+measure-policy: setup-dev ## what reading a turn costs, and how good intents and personal data are recognised
+	@PYTHONPATH=.:models:tests $(PY) tests/policy/measure_reading.py
 
 faults-doc: setup-dev ## write docs/faults.md from the table of tests/faults
 	@PYTHONPATH=.:models:tests $(PY) tests/faults/catalogue.py > docs/faults.md

@@ -201,6 +201,7 @@ def create_app(settings: Settings, notifier: Notifier | None = None) -> Starlett
         await jobs.runner.close()
         measuring.cancel()
         policing.cancel()
+        await service.shadows.close()
         _note_busy(service)
         await service.registry.close()
         await asyncio.to_thread(housekeeper.close)

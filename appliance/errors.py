@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import msgspec
 
-from appliance.types import Partial
+from appliance.types import Partial, Usage
 
 
 class ApplianceError(Exception):
     """Base: ``status`` is the HTTP status, ``code`` a stable machine-readable word.
 
     ``partial`` is what had been passed on of a plain text when a stream broke off; another engine may go on with it.
+    ``usage`` is what had been computed by then, as far as the engine said or can be counted.
     """
 
     status = 500
     type = "server_error"
     code = "internal_error"
     partial: Partial | None = None
+    usage: Usage | None = None
 
     def __init__(
         self,

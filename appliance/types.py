@@ -9,7 +9,7 @@ What it refuses to be: a place for logic, settings or defaults that mean somethi
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -28,6 +28,10 @@ Endpoint = Literal[
     "translate",
     "handoff",
 ]
+SHADOW: Final = "shadow"
+"""In an endpoint's place: a question that was answered, asked of another route as well (``pipeline.shadowing``)."""
+BESIDE: Final = frozenset({SHADOW, "handoff"})
+"""Of these a conversation bears the cost; they are no turn of it."""
 
 
 class Reason(StrEnum):
@@ -135,7 +139,7 @@ class Request(Struct, frozen=True):
 
     id: str
     key: Key
-    endpoint: Endpoint
+    endpoint: Endpoint | Literal["shadow"]
     model: str
     stream: bool
     at_ms: int
@@ -175,7 +179,7 @@ class Admission(Struct, frozen=True):
 
     ``new_conversation_id`` is used if it opens one. ``reserve_nusd`` and ``reserve_tokens`` are the most it is
     expected to cost and to compute; ``hosted_nusd`` the most that hosted attempts may cost beside that, which is held
-    back only where the caps leave it.
+    back only where the caps leave it. ``shadow_cap_nusd``: what its tenant's shadow runs may cost a month.
     """
 
     request: Request
@@ -185,6 +189,7 @@ class Admission(Struct, frozen=True):
     reserve_tokens: int = 0
     idempotency: Idempotency | None = None
     hosted_nusd: int = 0
+    shadow_cap_nusd: int | None = None
 
 
 class Limit(Struct, frozen=True):
@@ -384,8 +389,8 @@ class EngineState(Struct, frozen=True, omit_defaults=False):
     ``models`` are the names the engine answers to; ``context_tokens`` is 0 where it has no meaning.
     ``detail`` is one sentence for people: why it is not ready, or what it is doing.
     ``exit`` is the class of the end it failed by (``supervisor.exits``), ``profile`` how many memory profiles it has
-    stepped down; ``next_start_unix_s`` is set while a restart is due. ``languages`` are the tags a speech model knows
-    by the catalogue (empty: not known), ``preferred_for`` those it is chosen for before others. ``region`` is where a
+    stepped down; ``next_start_unix_s`` is set while a restart is due. ``languages`` are the tags its model knows by
+    the catalogue (empty: not known), ``preferred_for`` those it is chosen for before others. ``region`` is where a
     hosted engine's models run, empty for what runs on this site.
     """
 

@@ -94,7 +94,7 @@ def handoff_route(service: Service) -> Callable[[Exchange], Awaitable[None]]:
         sink = _Sink(exchange, found, handing)
         request = service.request(exchange, key, "handoff", body.model, False)
         exchange.watch()
-        turn = Turn(opens=False)  # nobody in the conversation has said anything
+        turn = Turn(conversation_id=found.id, opens=False)  # nobody in it has said anything, but it bears the cost
         admission = service.admission(request, turn, 0, 0, idempotency_of(exchange, f"handoff/{found_id}", raw))
         await service.run(admission, handing.work(), sink)
 

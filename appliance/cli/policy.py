@@ -79,6 +79,11 @@ def _summary(checked: Policy) -> list[str]:
         f"intents: {', '.join(checked.intents) or 'none with rules of their own'}",
         f"languages: {', '.join(checked.languages) or 'none with routes of their own'}",
     ]
+    if checked.shadow.share:
+        most = checked.shadow.month_nusd / 1e9
+        lines.append(
+            f"shadow runs: {checked.shadow.share:.1%} of judged local answers, up to {most:g} USD a tenant and month"
+        )
     if share < 1.0:
         lines.append(f"rollout: {share:.0%} of conversations, stopped when it does worse")
     return lines

@@ -68,7 +68,7 @@ async def events_of(response: Response, call: Call) -> AsyncGenerator[Event]:
                 break
         usage, finish_reason = scanner.finish()
     except ApplianceError as e:
-        e.partial = scanner.partial()
+        e.partial, e.usage = scanner.partial(), scanner.used()
         raise
     yield End(usage, finish_reason, _DONE, scanner.answer())
 

@@ -165,6 +165,7 @@ class Scanner:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise EngineFailed("the engine sent a stream event that is not valid JSON") from None
         if chunk.error is not None:
+            self._usage = chunk.usage or self._usage
             raise EngineFailed(
                 f"the engine stopped with an error: {_error_text(chunk.error)}", code=_error_code(chunk.error)
             )
@@ -202,6 +203,12 @@ class Scanner:
         opening = _opening_decoder.decode(self._opening)
         said = "".join(self._content[: self._passed])
         return Partial(opening.id, opening.created, opening.model, said, self._passed)
+
+    def used(self) -> Usage | None:
+        """What a stream that broke off had computed: what it said itself, else a token for each piece of its text."""
+        if self._usage is not None:
+            return self._usage.usage()
+        return Usage(completion_tokens=len(self._content)) if self._content else None
 
     def finish(self) -> tuple[Usage, str]:
         """Usage and finish reason of a stream that ended. Raises EngineFailed when it was cut."""

@@ -298,7 +298,11 @@ class _Events(Response):
             if not begun:
                 await _failure(error)(scope, receive, send)
                 return
-            event = b"data: " + error.envelope() + b"\n\n"
+            # with what Google had counted by then: it is charged for
+            body, usage = error.envelope(), self._job.reader.usage
+            if usage:
+                body = body[:-1] + b',"usage":' + msgspec.json.encode(usage) + b"}"
+            event = b"data: " + body + b"\n\n"
             await send({"type": "http.response.body", "body": event, "more_body": False})
 
 

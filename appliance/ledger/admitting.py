@@ -16,7 +16,7 @@ from appliance.ledger.db import Db
 from appliance.ledger.entries import Entering
 from appliance.ledger.resolving import Found, Known
 from appliance.ledger.rows import Rows
-from appliance.types import Admission, Admitted, Idempotency, Kept, Reason
+from appliance.types import BESIDE, Admission, Admitted, Idempotency, Kept, Reason
 
 KEPT_MS = 10 * 60 * 1000  # how long an answer stays for its Idempotency-Key, from when it was given
 
@@ -123,7 +123,9 @@ class Admitting:
         request, turn = admission.request, admission.turn
         found = known.of(admission)
         conversation_id = found.id if found is not None else (turn.conversation_id or admission.new_conversation_id)
-        if found is not None:
+        if request.endpoint in BESIDE:  # its conversation is told of no more than what it costs
+            conversation_id = "" if found is None else found.id
+        elif found is not None:
             self._go_on(admission, found, known)
         elif turn.opens or turn.conversation_id is not None:
             self._open(admission, conversation_id)

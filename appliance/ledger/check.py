@@ -28,14 +28,18 @@ _QUESTIONS: tuple[tuple[str, str], ...] = (
         " SELECT scope, scope_id, month, spent_nusd AS spent FROM budgets"
         " UNION ALL SELECT 'key', key_id, month, -(hosted_nusd + energy_nusd) FROM requests WHERE month IS NOT NULL"
         " UNION ALL SELECT 'tenant', tenant_id, month, -(hosted_nusd + energy_nusd) FROM requests"
-        " WHERE month IS NOT NULL) AS x GROUP BY scope, scope_id, month HAVING sum(spent) <> 0",
+        " WHERE month IS NOT NULL"
+        " UNION ALL SELECT 'shadow', tenant_id, month, -(hosted_nusd + energy_nusd) FROM requests"
+        " WHERE month IS NOT NULL AND endpoint = 'shadow') AS x GROUP BY scope, scope_id, month HAVING sum(spent) <> 0",
     ),
     (
         "what is held back belongs to requests that run",
         "SELECT scope || ' ' || scope_id || ' ' || month FROM ("
         " SELECT scope, scope_id, month, reserved_nusd AS held FROM budgets"
         " UNION ALL SELECT 'key', key_id, month, -reserved_nusd FROM requests WHERE status = 'open'"
-        " UNION ALL SELECT 'tenant', tenant_id, month, -reserved_nusd FROM requests WHERE status = 'open') AS x"
+        " UNION ALL SELECT 'tenant', tenant_id, month, -reserved_nusd FROM requests WHERE status = 'open'"
+        " UNION ALL SELECT 'shadow', tenant_id, month, -reserved_nusd FROM requests WHERE status = 'open'"
+        " AND endpoint = 'shadow') AS x"
         " GROUP BY scope, scope_id, month HAVING sum(held) <> 0",
     ),
     (
@@ -48,7 +52,8 @@ _QUESTIONS: tuple[tuple[str, str], ...] = (
     (
         "conversations equal the sums of their requests",
         "SELECT c.tenant_id || ' ' || c.id FROM conversations AS c LEFT JOIN (SELECT tenant_id, conversation_id,"
-        " count(*) AS n, sum(hosted_nusd) AS hosted, sum(energy_nusd) AS energy, sum(work_ns) AS work FROM requests"
+        " sum(CASE WHEN endpoint IN ('shadow', 'handoff') THEN 0 ELSE 1 END) AS n, sum(hosted_nusd) AS hosted,"
+        " sum(energy_nusd) AS energy, sum(work_ns) AS work FROM requests"
         " WHERE conversation_id IS NOT NULL AND total_ms IS NOT NULL GROUP BY tenant_id, conversation_id) AS r"
         " ON r.tenant_id = c.tenant_id AND r.conversation_id = c.id WHERE coalesce(r.n, 0) <> c.requests"
         " OR coalesce(r.hosted, 0) <> c.hosted_nusd OR coalesce(r.energy, 0) <> c.energy_nusd"

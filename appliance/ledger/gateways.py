@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from appliance.ledger.db import Db, Row
+from appliance.types import SHADOW
 
 DEAD_AFTER_MS = 15_000
 
@@ -25,7 +26,7 @@ _DEAD = (
     f"UPDATE gateways SET ended_ms = {_NOW} WHERE beat_ms < {_NOW} - {DEAD_AFTER_MS} AND (ended_ms IS NULL"
     " OR id IN (SELECT gateway_id FROM requests WHERE status = 'open')) RETURNING id"
 )
-_LEFT_OPEN = "SELECT id, tenant_id, key_id, month, reserved_nusd FROM requests WHERE status = 'open'"
+_LEFT_OPEN = "SELECT id, tenant_id, key_id, month, reserved_nusd, endpoint FROM requests WHERE status = 'open'"
 _LOSE = "UPDATE requests SET status = 'lost', finished_ms = ?, reserved_nusd = 0 WHERE id = ? AND status = 'open'"
 _RELEASE = "UPDATE budgets SET reserved_nusd = reserved_nusd - ? WHERE scope = ? AND scope_id = ? AND month = ?"
 _FORGET = "DELETE FROM idempotency WHERE http_status IS NULL AND request_id = ?"
@@ -77,9 +78,12 @@ def _whole(db: Db) -> Iterator[None]:
 
 def _lose(db: Db, left: list[Row], now_ms: int) -> int:
     released: dict[tuple[str, str, int], int] = {}
-    for _, tenant_id, key_id, month, reserved_nusd in left:
+    for _, tenant_id, key_id, month, reserved_nusd, endpoint in left:
         if reserved_nusd:
-            for budget in (("key", key_id, month), ("tenant", tenant_id, month)):
+            budgets = [("key", key_id, month), ("tenant", tenant_id, month)]
+            if endpoint == SHADOW:
+                budgets.append((SHADOW, tenant_id, month))
+            for budget in budgets:
                 released[budget] = released.get(budget, 0) + reserved_nusd
     ids = [row[0] for row in left]
     if ids:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from appliance.errors import BudgetExceeded, RateLimited
-from appliance.types import Admission, Key, Limit
+from appliance.types import SHADOW, Admission, Key, Limit
 
 NEVER_RETRY = {"x-should-retry": "false"}
 
@@ -22,7 +22,7 @@ FULL = 1e12
 
 
 class Headroom:
-    """What is left of one month's cap, in nano-USD. ``scope`` is tenant or key."""
+    """What is left of one month's cap, in nano-USD. ``scope`` is tenant, key or shadow (of a tenant)."""
 
     def __init__(self, scope: str, scope_id: str, cap_nusd: int, spent_nusd: int, reserved_nusd: int) -> None:
         self.scope = scope
@@ -38,8 +38,10 @@ class Headroom:
 
     def refusal(self) -> BudgetExceeded:
         """Says which cap, and who moves it."""
-        whose = "this key's" if self.scope == "key" else "this tenant's"
         usd = f"{self.cap_nusd / 1e9:.2f}"
+        if self.scope == SHADOW:
+            return BudgetExceeded(f"what shadow runs may cost a month ({usd} USD, policy.toml, [shadow]) is used up")
+        whose = "this key's" if self.scope == "key" else "this tenant's"
         how = f"`appliance {self.scope}s set {self.scope_id} --cap …`"
         return BudgetExceeded(
             f"{whose} cap of {usd} USD for this month is used up, or held back for requests that run; wait for those,"
@@ -149,6 +151,8 @@ def caps_of(admission: Admission) -> list[tuple[str, str, int]]:
         caps.append(("key", key.id, key.cap_nusd))
     if key.tenant.cap_nusd is not None:
         caps.append(("tenant", key.tenant.id, key.tenant.cap_nusd))
+    if admission.shadow_cap_nusd is not None:
+        caps.append((SHADOW, key.tenant.id, admission.shadow_cap_nusd))
     return caps
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from appliance.ledger.db import Db, Retry
 from appliance.ledger.entries import Entering, Entry, Settlement
 from appliance.ledger.limits import FULL, Headroom, Meter, caps_of, limited
-from appliance.types import Key
+from appliance.types import SHADOW, Key
 
 BudgetKey = tuple[str, str, int]  # scope, scope_id, month
 
@@ -42,7 +42,7 @@ _READ_METER_POSTGRES = (
     " WHERE key_id = ? FOR UPDATE"
 )
 _WRITE_METER = "UPDATE meters SET requests = ?, tokens = ?, filled_ms = ? WHERE key_id = ?"
-_RUNNING = "SELECT count(*) FROM requests WHERE status = 'open' AND key_id = ?"
+_RUNNING = "SELECT count(*) FROM requests WHERE status = 'open' AND key_id = ? AND endpoint <> 'shadow'"
 
 
 class _Delta:
@@ -83,7 +83,7 @@ class Rows:
 
     def meter(self, key: Key) -> Meter | None:
         """The buckets of ``key``; None for a key without limits."""
-        return self._meters.get(key.id)
+        return self._meters.get(key.id) if limited(key) else None
 
     def count_running(self) -> None:
         """Read how many requests run, for keys that limit it. Others wait for the meters' locks meanwhile."""
@@ -155,9 +155,11 @@ class Rows:
         return Meter(key, requests, tokens, filled_ms, 0, clock_ms)
 
 
-def _budgets(entering: Entering) -> tuple[BudgetKey, BudgetKey]:
-    key = entering.admission.request.key
-    return ("key", key.id, entering.month), ("tenant", key.tenant.id, entering.month)
+def _budgets(entering: Entering) -> tuple[BudgetKey, ...]:
+    request = entering.admission.request
+    key = request.key
+    both = ("key", key.id, entering.month), ("tenant", key.tenant.id, entering.month)
+    return both if request.endpoint != SHADOW else (*both, (SHADOW, key.tenant.id, entering.month))
 
 
 def _enterings(group: Iterable[Entry]) -> Iterable[Entering]:

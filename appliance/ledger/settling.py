@@ -16,7 +16,7 @@ from appliance.errors import ApplianceError
 from appliance.ledger.db import Db
 from appliance.ledger.entries import Entering, Settlement
 from appliance.ledger.rows import Rows
-from appliance.types import Admitted, AttemptRecord, CallRecord, Decision, Outcome, Status
+from appliance.types import BESIDE, SHADOW, Admitted, AttemptRecord, CallRecord, Decision, Outcome, Status
 
 Row = tuple[object, ...]
 
@@ -37,7 +37,7 @@ _CALL = (
     " work_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _CONVERSATION = (
-    "UPDATE conversations SET requests = requests + 1,"
+    "UPDATE conversations SET requests = requests + ?,"
     " last_seen_ms = CASE WHEN last_seen_ms < ? THEN ? ELSE last_seen_ms END,"
     " answered_by = coalesce(?, answered_by), escalated = escalated OR ?, hosted_nusd = hosted_nusd + ?,"
     " energy_nusd = energy_nusd + ?, work_ns = work_ns + ? WHERE tenant_id = ? AND id = ?"
@@ -71,7 +71,7 @@ _LOSE = (
 _RESERVED = "SELECT reserved_nusd FROM requests WHERE id = ?"
 _RELEASE = (
     "UPDATE budgets SET reserved_nusd = reserved_nusd - ?"
-    " WHERE month = ? AND ((scope = 'key' AND scope_id = ?) OR (scope = 'tenant' AND scope_id = ?))"
+    " WHERE month = ? AND ((scope = 'key' AND scope_id = ?) OR (scope IN ('tenant', ?) AND scope_id = ?))"
 )
 
 
@@ -121,7 +121,8 @@ def lose(db: Db, unrecorded: Iterable[Entering], now_ms: int) -> None:
         if not db.run(_LOSE, [(now_ms, admission.request.id)]):
             continue
         if found and found[0][0]:
-            db.run(_RELEASE, [(found[0][0], entering.month, key.id, key.tenant.id)])
+            shadow = SHADOW if admission.request.endpoint == SHADOW else "tenant"
+            db.run(_RELEASE, [(found[0][0], entering.month, key.id, shadow, key.tenant.id)])
         if admission.idempotency is not None:
             db.run(_UNKEEP, [(key.id, admission.idempotency.name, admission.request.id)])
 
@@ -219,11 +220,15 @@ def _sums(outcome: Outcome) -> tuple[int, int, int, float]:
 def _conversation_row(settlement: Settlement, whose: tuple[str, str]) -> Row:
     outcome = settlement.outcome
     last = answering(outcome)
+    told = (1, settlement.finished_ms, settlement.finished_ms)
+    route = last.attempt.route if last is not None and outcome.status is Status.OK else None
+    escalated = _escalated(outcome)
+    if settlement.entering.admission.request.endpoint in BESIDE:
+        told, route, escalated = (0, 0, 0), None, False
     return (
-        settlement.finished_ms,
-        settlement.finished_ms,
-        last.attempt.route if last is not None and outcome.status is Status.OK else None,
-        _escalated(outcome),
+        *told,
+        route,
+        escalated,
         settlement.hosted_nusd,
         settlement.energy_nusd,
         settlement.work_ns,

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from appliance.engines.registry import Entry
 from appliance.errors import (
     ApplianceError,
     BadRequest,
@@ -137,13 +138,14 @@ class Chain:
         deadline_s = decision.chain.deadline_s
         if deadline_s is not None and deadline_s < work.deadline_s:
             work = replace(work, deadline_s=deadline_s)
-        self._decision = decision
+        self._decision = self._run.plan = decision
         return deque(Try(work, step) for step in decision.attempts)
 
     async def _through(self, queue: deque[Try]) -> End:
         while queue:
             now = queue.popleft()
             trial = self._trial(now)
+            self._began(now)
             try:
                 done = await self._rooms.attempt(trial)
             except ApplianceError as e:
@@ -151,6 +153,10 @@ class Chain:
                 if not self._goes_on(e, now, queue):
                     raise
                 continue
+            except BaseException:  # its caller left, which says nothing of the engine
+                if (entry := self._chosen(now)) is not None:
+                    entry.breaker.gave_up()
+                raise
             self._heard(now, None)
             if isinstance(done, End):
                 return done
@@ -193,12 +199,18 @@ class Chain:
         cache = rooms.translated.of(run.admission.request.key.tenant.id)
         return Pivoted(rooms, run, step, work, known.topic.fields, tag, translator, cache)
 
-    def _heard(self, now: Try, error: ApplianceError | None) -> None:
-        """Tell the breaker of an engine that a policy chose."""
+    def _chosen(self, now: Try) -> Entry | None:
+        """The engine whose breaker is told of it: one that a policy chose, for itself."""
         if self._run.known is None or now.step.route == "pivot":
-            return
-        entry = self._rooms.registry.entries.get(now.step.engine)
-        if entry is not None:
+            return None
+        return self._rooms.registry.entries.get(now.step.engine)
+
+    def _began(self, now: Try) -> None:
+        if (entry := self._chosen(now)) is not None:
+            entry.breaker.began(self._run.now())
+
+    def _heard(self, now: Try, error: ApplianceError | None) -> None:
+        if (entry := self._chosen(now)) is not None:
             entry.breaker.heard(error, self._run.now())
             if error is None and self._run.records:
                 record = self._run.records[-1]

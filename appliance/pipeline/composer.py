@@ -23,6 +23,7 @@ from appliance.pipeline import refusals
 from appliance.pipeline.chain import Chain
 from appliance.pipeline.deciding import Decider
 from appliance.pipeline.leaving import Exit
+from appliance.pipeline.shadowing import Shadows
 from appliance.pipeline.trial import Held, Trial
 from appliance.pipeline.work import CLIENT_LEFT, Run, Sink, Work, why_cancelled
 from appliance.policy.egress import Offer
@@ -53,6 +54,7 @@ class Pipeline:
         self.decider = decider
         self.exit = exit
         self.translated = Recent()
+        self.shadows: Shadows | None = None
 
     async def run(self, admission: Admission, work: Work, sink: Sink) -> None:
         """Answer what was asked into ``sink``.
@@ -84,6 +86,8 @@ class Pipeline:
             raise
         await self.settle(run, Status.OK, 200, None, work, end, sink.kept(end.body))
         await sink.end(end.body)
+        if self.shadows is not None and run.decision is not None:
+            self.shadows.after(run, work, end)
 
     # what traced.py gives a span each
 

@@ -69,5 +69,17 @@ def renamed(body: bytes, partial: Partial) -> bytes:
                 choices.append(choice)
         if not choices and not chunk.get("usage"):
             continue
+        if usage := chunk.get("usage"):
+            chunk["usage"] = _of_both(usage, partial.pieces)
         out.append(b"data: " + _encoder.encode({**chunk, "choices": choices}) + b"\n\n")
     return b"".join(out)
+
+
+def _of_both(usage: dict[str, Any], pieces: int) -> dict[str, Any]:
+    """As one engine would have counted: what the first one said was the second one's prompt, and is answer."""
+    moved = min(pieces, usage.get("prompt_tokens") or 0)
+    return {
+        **usage,
+        "prompt_tokens": (usage.get("prompt_tokens") or 0) - moved,
+        "completion_tokens": (usage.get("completion_tokens") or 0) + moved,
+    }

@@ -158,7 +158,7 @@ class Decider:
         priced = self.offer(name, policy.hosted.model, int(self._clock() * 1000)) is not None
         return Candidate(
             name,
-            ready=entry.state.phase == "ready" and priced,
+            ready=entry.state.phase == "ready",
             in_flight=entry.in_flight,
             route="hosted",
             model=policy.hosted.model,
@@ -168,6 +168,7 @@ class Decider:
             ceiling_nusd=ceiling,
             capabilities=frozenset({"tools", "json_schema", "vision", "audio"}),
             ttft_ms=entry.predicted_ttft_ms,
+            priced=priced,
         )
 
     def translator(self) -> str | None:

@@ -83,6 +83,10 @@ def judge_of(rooms: Judges, run: Run, decision: Decision, step: Step, planned: i
     better = None
     if decision.escalation is not None and planned < decision.escalation:
         better = decision.attempts[decision.escalation]
+    fields = known.topic.fields
+    whole = not work.stream and (fields.get("tools") or fields.get("response_format"))
+    if better is None and not whole and "amounts" not in decision.guards:
+        return None  # most requests; what follows looks at every turn
     guards = guarding(decision, known.topic.messages, _turns(known.topic.messages))
     wanted = wanted_of(known.topic, known.seen.language, known.said.romanised)
     mends = not work.stream and (wanted.schema is not None or bool(wanted.tools))

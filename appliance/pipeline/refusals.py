@@ -15,7 +15,7 @@ _FORBIDDEN: dict[Reason, str] = {
     Reason.RESIDENCY: f"this traffic stays on the site (residency local_only), {_HERE}; ask the operator",
     Reason.REGION: f"the tenant allows no region that a hosted model runs in, {_HERE}; ask the operator",
     Reason.PERSONAL_DATA: f"it holds personal data that must not leave the site, {_HERE}; leave that out",
-    Reason.HOSTED_DISABLED: f"hosted models are switched off (policy.toml, [hosted] enabled), {_HERE}",
+    Reason.HOSTED_DISABLED: f"hosted models are switched off (policy.toml, [hosted] enabled) or have no price, {_HERE}",
     Reason.PINNED: "the route that is asked for is not to be had; leave metadata.appliance_route out",
     Reason.LANGUAGE_PIVOT: "there is nothing to translate; leave metadata.appliance_route out",
 }

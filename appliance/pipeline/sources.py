@@ -12,13 +12,17 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Protocol
 
+import msgspec
 from msgspec.structs import replace
 
 from appliance.engines import Call
 from appliance.engines.registry import Entry, Registry
+from appliance.errors import ApplianceError
 from appliance.ledger.tariff import LOCAL, Tariff
 from appliance.pipeline.work import Run, Work
-from appliance.types import Attempt, CallRecord, End, Event, Status, Usage
+from appliance.types import Attempt, CallRecord, Data, End, Event, Status, Usage
+
+_BYTES_A_TOKEN = 4
 
 
 class Rooms(Protocol):
@@ -51,6 +55,10 @@ class Calling:
     def ended(self, end: End) -> None:
         """The engine said so."""
         self.usage, self.finish_reason = end.usage, end.finish_reason
+
+    def used(self, usage: Usage) -> None:
+        """So much, until it broke off."""
+        self.usage = usage
 
     def over(self, status: Status, ordinal: int) -> CallRecord:
         """The engine is let go of."""
@@ -85,6 +93,10 @@ class Source(Protocol):
 
     def ended(self, end: End) -> None:
         """The end was heard."""
+        ...
+
+    def used(self, usage: Usage) -> None:
+        """What had been computed of an answer that broke off."""
         ...
 
     def over(self, status: Status) -> tuple[CallRecord, ...]:
@@ -128,6 +140,10 @@ class Straight:
         """What the engine counted."""
         self._calling.ended(end)
 
+    def used(self, usage: Usage) -> None:
+        """What the engine said, or its pieces say."""
+        self._calling.used(usage)
+
     def over(self, status: Status) -> tuple[CallRecord, ...]:
         """What was asked before, and the call itself."""
         return (*self._before, self._calling.over(status, len(self._before)))
@@ -144,17 +160,29 @@ class Several:
         """The events of one of them, on record once they are over."""
         calling = Calling(self.rooms, self.run, entry, call.model, provider)
         status = Status.FAILED
+        said = bytearray() if provider != LOCAL else None
         try:
             async with aclosing(self.rooms.stream(entry, call)) as events:
                 async for event in events:
+                    if said is not None and isinstance(event, Data):
+                        said += event.body
                     if calling.first_ms is None and call.stream:
                         calling.first_ms = self.run.ms_since(calling.started_s)
                     if isinstance(event, End):
                         calling.ended(event)
                         status = Status.OK
                     yield event
+        except ApplianceError as e:
+            if said is not None and (said or e.code == "stream_cut"):
+                calling.used(charged(call.body, bytes(said), e.usage))
+            elif e.usage is not None:
+                calling.used(e.usage)
+            raise
         except (asyncio.CancelledError, GeneratorExit):
-            status = status if status is Status.OK else Status.CANCELLED
+            if status is not Status.OK:
+                status = Status.CANCELLED
+                if said is not None:
+                    calling.used(charged(call.body, bytes(said), None))
             raise
         finally:
             self.calls.append(calling.over(status, 0))
@@ -165,6 +193,26 @@ class Several:
     def ended(self, end: End) -> None:
         """So they do of this."""
 
+    def used(self, usage: Usage) -> None:
+        """And of this."""
+
     def over(self, status: Status) -> tuple[CallRecord, ...]:
         """All calls in the order in which they ended."""
         return tuple(replace(call, ordinal=n) for n, call in enumerate(self.calls))
+
+
+def charged(body: bytes, said: bytes, known: Usage | None) -> Usage:
+    """What a hosted answer that broke off is booked as: what its engine counted, and at least what was seen of it.
+
+    Google charges for what it has generated, whoever left. Four bytes are a token of English, and more than one of
+    Indian scripts, so where nobody counted this is rather too much than too little.
+    """
+    words = sum(
+        len(((choice.get("delta") or {}).get("content") or "").encode())
+        for event in said.split(b"\n\n")
+        if event.startswith(b"data: {")
+        for choice in msgspec.json.decode(event[5:]).get("choices") or ()
+    )
+    if known is not None and known.prompt_tokens:
+        return known
+    return Usage(prompt_tokens=-(-len(body) // _BYTES_A_TOKEN), completion_tokens=-(-words // _BYTES_A_TOKEN))

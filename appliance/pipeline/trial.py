@@ -100,6 +100,8 @@ class Trial:
             async with asyncio.timeout(run.remaining_s(work.deadline_s)):
                 done = await step()
         except ApplianceError as e:
+            if e.usage is not None:
+                self._source.used(e.usage)
             await self._over(Status.FAILED, e.code)
             raise
         except TimeoutError:

@@ -16,6 +16,7 @@ from appliance.types import Admission, Admitted, Answer, Attempt, AttemptRecord,
 
 if TYPE_CHECKING:
     from appliance.pipeline.deciding import Known
+    from appliance.policy.values import Decision as Plan
 
 CLIENT_LEFT = 499  # nginx's number for a client that closed the request; nobody ever sees it
 # What a task is cancelled with when its client left. Any other cancellation is the appliance shutting down.
@@ -99,6 +100,7 @@ class Run:
         self.before: list[CallRecord] = []  # calls that belong to the attempt that follows them
         self.begun = False
         self.known: Known | None = None  # what a decision found out
+        self.plan: Plan | None = None  # what a policy decided
         self.decision: Decision | None = None  # what a judge made of the first answer
         self.hosted_nusd = 0  # that hosted attempts have cost so far, or may have
         self.ttft_ms: float | None = None

@@ -125,11 +125,10 @@ def judge(parameters: Parameters, seen: Mapping[str, float], context: Context) -
     return Verdict("escalate", reason, p, other, saving, propensity)
 
 
-def draw_of(request_id: str) -> float:
-    """A number in [0, 1) for a request, the same whenever it is asked for."""
-    return (
-        int.from_bytes(hashlib.blake2b(request_id.encode(), digest_size=7, person=b"explore").digest(), "big") / 2**56
-    )
+def draw_of(request_id: str, what: str = "explore") -> float:
+    """A number in [0, 1) for a request, the same whenever it is asked for, and another for another ``what``."""
+    drawn = hashlib.blake2b(request_id.encode(), digest_size=7, person=what.encode()).digest()
+    return int.from_bytes(drawn, "big") / 2**56
 
 
 def decision(

@@ -82,9 +82,11 @@ class AffinitySection(_Strict):
 
 
 class ShadowSection(_Strict):
-    """What share of the permitted traffic runs on the other side as well."""
+    """What share of the permitted traffic a hosted model answers as well, unseen, for which tenants and what money."""
 
     share: Share = 0.0
+    tenants: tuple[Name, ...] = ()
+    month_usd: Usd = Decimal("1")
 
 
 class RolloutSection(_Strict):

@@ -50,6 +50,7 @@ _LATIN: dict[Label, str] = {
     Label.LICENCE: "driving licence license dl",
     Label.PHONE: (
         "phone mobile mob cell contact call calling callback whatsapp telephone tel fon sms landline reach number's ph"
+        " ring dial"
     ),
     Label.CARD: "card cards debit credit visa mastercard rupay maestro amex cvv expiry",
     Label.ORDER: (

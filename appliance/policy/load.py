@@ -33,6 +33,7 @@ from appliance.policy.values import (
     Policy,
     Rollout,
     Route,
+    Shadowing,
     ValueClass,
 )
 
@@ -199,7 +200,7 @@ def _policy(checked: file.PolicyFile, version: str, languages: dict[str, Languag
         total_ms=checked.total_ms,
         idle_minutes=checked.affinity.idle_minutes,
         pivot=checked.pivot,
-        shadow_share=checked.shadow.share,
+        shadow=Shadowing(checked.shadow.share, checked.shadow.tenants, file.nusd(checked.shadow.month_usd)),
         rollout=Rollout(checked.rollout.share, checked.rollout.least, checked.rollout.confidence),
         intents={name: _intent(name, section, judging) for name, section in checked.intents.items()},
         value_classes={

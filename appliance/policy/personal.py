@@ -203,10 +203,10 @@ def _kind_of(text: _Text, match: re.Match[str], has_ifsc: bool) -> Kind | None:
     labelled = _labelled(said, digits, match[0])
     if labelled is not None or said is Label.ORDER:
         return labelled
+    if has_ifsc and 9 <= len(digits) <= 18:
+        return Kind.BANK_ACCOUNT  # a branch beside it says more than its shape
     if text.is_own_format(*match.span()):
         return None
-    if has_ifsc and 9 <= len(digits) <= 18:
-        return Kind.BANK_ACCOUNT
     return _alone(digits, match[0])
 
 

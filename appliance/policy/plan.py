@@ -127,6 +127,9 @@ def _drop(asking: _Asking, candidate: Candidate) -> Drop | None:
     """Why ``candidate`` is not tried, the gate's reasons before all others."""
     hosted = candidate.route == "hosted"
     reason = _gate(asking, candidate) if hosted else None
+    if reason is None and not candidate.priced:
+        why = f"nobody has set a price for {candidate.model}: `appliance prices defaults`, or `prices set`"
+        return _dropped(candidate, Reason.HOSTED_DISABLED, why)
     if reason is None and not (candidate.ready and not candidate.open):
         reason = Reason.HOSTED_UNHEALTHY if hosted else Reason.ENGINE_UNHEALTHY
     if reason is not None:

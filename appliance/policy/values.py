@@ -112,6 +112,18 @@ class Rollout(Struct, frozen=True):
     confidence: float = 0.95
 
 
+class Shadowing(Struct, frozen=True):
+    """What is asked of a hosted model as well, once its customer has the local answer, so that ``fit`` can compare.
+
+    ``share``: of the requests for which hosted was permitted and not needed; ``tenants``: whose (empty: everybody's);
+    ``month_nusd``: what that may cost each of them a month, beside all caps.
+    """
+
+    share: float = 0.0
+    tenants: tuple[str, ...] = ()
+    month_nusd: int = 1_000_000_000
+
+
 class PersonalRule(Struct, frozen=True):
     """What happens to personal data that would leave the box, and what a tenant's own numbers look like.
 
@@ -126,9 +138,8 @@ class Policy(Struct, frozen=True):
     """One version of policy.toml. ``version``: the first 12 hex digits of the SHA-256 of its text; ``built-in``: none.
 
     ``languages`` by FLORES tag, ``personal_by_tenant`` by the tenant's id. ``idle_minutes``: for how long a
-    conversation stays where it was answered last; 0: not at all. ``shadow_share``: of the permitted traffic that is run
-    on the other side as well, to learn from. ``pivot``: whether translate → model → translate back may be used.
-    ``value_class``: of conversations that name none.
+    conversation stays where it was answered last; 0: not at all. ``pivot``: whether translate → model → translate
+    back may be used. ``value_class``: of conversations that name none.
     """
 
     version: str = "built-in"
@@ -141,7 +152,7 @@ class Policy(Struct, frozen=True):
     total_ms: float | None = None
     idle_minutes: float = 0.0
     pivot: bool = True
-    shadow_share: float = 0.0
+    shadow: Shadowing = Shadowing()
     rollout: Rollout = Rollout()
     intents: Mapping[str, Intent] = {}
     value_classes: Mapping[str, ValueClass] = {}
@@ -203,7 +214,8 @@ class Candidate(Struct, frozen=True):
 
     ``context_tokens`` 0, ``capabilities`` None and ``languages`` None: not known, and nothing is held against it.
     ``ttft_ms`` is what its latest answers and what is in it now let expect. ``region`` and ``ceiling_nusd`` (the most
-    this request may cost there) are a hosted one's. ``open``: its breaker is open, do not try.
+    this request may cost there) are a hosted one's. ``open``: its breaker is open, do not try. ``priced``: somebody
+    has set what a hosted one costs, without which it is not asked.
     """
 
     engine: str
@@ -218,6 +230,7 @@ class Candidate(Struct, frozen=True):
     open: bool = False
     region: str = ""
     ceiling_nusd: int = 0
+    priced: bool = True
 
 
 # What is decided

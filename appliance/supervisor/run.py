@@ -321,8 +321,7 @@ class EngineRun:
         since, before = self._clock(), self._state
         if before is not None and (before.phase, before.address) == (phase, address):
             since = before.since_unix_s
-        # chat models are not chosen by language here, so what they speak is not repeated in their state
-        speaks = model_languages(self.settings, current.model) if current and engine.task == "transcribe" else ((), ())
+        speaks = model_languages(self.settings, current.model) if current else ((), ())
         own = current.models if current is not None else engine.served or ("fake",)
         self._state = EngineState(
             name=self.name,

@@ -4,7 +4,8 @@ What it is: the fake engine and the load generator on core 0, the gateway with r
 ledger on core 1; every case runs direct and through the gateway in turn, repeat by repeat, and once
 more with 4 ms added to every commit, because a customer's fsync may cost that. ``--litellm`` adds
 LiteLLM's proxy to the same run; ``--ledger postgres`` puts the ledger into PostgreSQL (its server on core 0 with the
-load), ``--ledger both`` measures both in one run; ``--against CHECKOUT`` adds the gateway of another checkout of this
+load), ``--ledger both`` measures both in one run; ``--policy`` adds a gateway with a policy.toml in force; ``--against
+CHECKOUT`` adds the gateway of another checkout of this
 repository; ``--startup`` measures the real engines' second start instead.
 What it refuses to be: a test. Targets are printed as met or missed; the exit status stays 0.
 Costs about eight minutes of two cores; anything else that runs meanwhile is reported as foreign CPU.
@@ -24,7 +25,7 @@ import msgspec
 from rich.console import Console
 
 from appliance_bench import gateway_report as report
-from appliance_bench.gateway_cases import CASES, LITELLM_CASES, Case, Repeats
+from appliance_bench.gateway_cases import CASES, LITELLM_CASES, POLICY, Case, Repeats
 from appliance_bench.gateway_litellm import VERSION as LITELLM_VERSION
 from appliance_bench.gateway_litellm import default_venv, litellm
 from appliance_bench.gateway_postgres import postgres
@@ -43,6 +44,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--case", action="append", choices=[case.name for case in CASES], help="only these cases")
     parser.add_argument("--no-commit-delay", action="store_true", help="leave out the runs with slow commits")
     parser.add_argument("--ledger", choices=("sqlite", "postgres", "both"), default="both")
+    parser.add_argument(
+        "--policy", nargs="?", const="", metavar="FILE", help="also with a policy.toml: FILE, or one as most sites have"
+    )
     parser.add_argument("--against", type=Path, help="another checkout, whose gateway is measured in turn with ours")
     parser.add_argument("--litellm", action="store_true", help="compare with LiteLLM's proxy (installs it once)")
     parser.add_argument("--litellm-venv", type=Path, default=default_venv())
@@ -104,6 +108,10 @@ def bench(args: argparse.Namespace, console: Console) -> dict[str, Any]:
                 name, url = _name("postgres", delay_ms), next(server.urls)
                 started = gateway(work, name, sock, delay_ms, ledger_url=url, helper=server.pid)
                 targets.append(stack.enter_context(started))
+        if args.policy is not None:
+            text = POLICY if args.policy == "" else Path(args.policy).read_text()
+            result["policy"] = text
+            targets.append(stack.enter_context(gateway(work, "policy", sock, policy=text)))
         if args.against is not None:
             result["against"] = report.revision(args.against)
             targets.append(stack.enter_context(gateway(work, "against", sock, checkout=args.against.resolve())))

@@ -52,6 +52,24 @@ CASES = (
     ),
 )  # fmt: skip
 
+# what a site with a hosted model has: every turn's language and personal data are looked at, and every request planned
+POLICY = """
+when_refused = "local"
+value_class = "standard"
+[hosted]
+enabled = true
+[personal]
+mode = "redact"
+formats = ["OD[0-9]{18}"]
+[value_classes.standard]
+unresolved_usd = "0.50"
+[intents.refund]
+residency = "hosted_redacted"
+ttft_ms = 800
+[languages.ta]
+scores = { local = 0.61, pivot = 0.74 }
+"""
+
 LITELLM_CASES = frozenset({"rate16", "latency1"})
 
 Repeats = Sequence[Mapping[str, Measured]]

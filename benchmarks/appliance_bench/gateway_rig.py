@@ -117,10 +117,10 @@ def wait_ready(
     """Poll ``url`` until it answers 200; the key that was read, if any. Raises BenchError with the log."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline and child.poll() is None:
-        key = key_file.read_text().strip() if key_file is not None and key_file.exists() else ""
         with contextlib.suppress(OSError):
-            get(url, key)
-            return key
+            get(url)
+            # it listens before it has written its key, so the answer comes first
+            return key_file.read_text().strip() if key_file is not None else ""
         time.sleep(0.05)
     tail = log.read_text(errors="replace")[-2000:]
     raise BenchError(f"{url} did not come up within {within_s:.0f} s; its log ends:\n{tail}")
@@ -146,14 +146,20 @@ def gateway(
     ledger_url: str = "",
     helper: int = 0,
     checkout: Path | None = None,
+    policy: str = "",
 ) -> Iterator[Target]:
-    """The gateway over the fake engine at ``sock``, with its own home; of another ``checkout``, if one is given."""
+    """The gateway over the fake engine at ``sock``, with its own home; of another ``checkout``, if one is given.
+
+    ``policy`` is its policy.toml; its tenant may then use hosted models, redacted, so that every turn is looked at.
+    """
     home, port = work / name, free_port()
     (home / "run").mkdir(parents=True, mode=0o700)
     (home / "appliance.toml").write_text(
         f'[server]\nport = {port}\n\n[engines.chat]\nkind = "openai"\nsocket = {json.dumps(str(sock))}\n'
         'models = ["fake"]\n\n[aliases]\ndefault = "fake"\n'
     )
+    if policy:
+        (home / "policy.toml").write_text(policy)
     log = work / f"{name}.log"
     extra = {"APPLIANCE_HOME": str(home), "APPLIANCE_BENCH_COMMIT_DELAY_MS": f"{commit_delay_ms:g}"}
     if ledger_url:
@@ -164,7 +170,24 @@ def gateway(
     with process([sys.executable, "-m", "appliance", "gateway"], GATEWAY_CORE, log, env) as child:
         base = f"http://127.0.0.1:{port}"
         key = wait_ready(f"{base}/health/ready", child, log, 60, home / "admin.key")
+        if policy:
+            _let_out(env, home)
         yield Target(name, f"{base}/v1/chat/completions", child.pid, key, helper)
+
+
+def _let_out(env: Mapping[str, str], home: Path) -> None:
+    """Let the only tenant use hosted models, and see that the policy is in force. Raises BenchError."""
+
+    def appliance(*words: str) -> bytes:
+        done = subprocess.run([sys.executable, "-m", "appliance", *words], env=dict(env), cwd=home, capture_output=True)
+        if done.returncode:
+            raise BenchError(f"`appliance {' '.join(words)}` failed: {done.stderr.decode(errors='replace')[-500:]}")
+        return done.stdout
+
+    for tenant in json.loads(appliance("tenants", "list", "--json"))["items"]:
+        appliance("tenants", "set", tenant["id"], "--residency", "hosted_redacted", "--region", "global")
+    appliance("policy", "check")
+    time.sleep(2.0)  # a running gateway sees both within a second
 
 
 def load(target: Target, arguments: Sequence[str]) -> Measured:

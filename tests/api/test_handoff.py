@@ -38,7 +38,7 @@ async def test_the_summary_and_the_last_turns_in_the_agents_language() -> None:
         assert first["content"] == HINDI and first["translation"] and first["translation"] != HINDI
         assert (second["role"], second["translation"]) == ("assistant", None)
         request, attempts, calls = g.entry(response.headers["x-request-id"])
-        assert (request["endpoint"], request["conversation_id"], request["status"]) == ("handoff", None, "ok")
+        assert (request["endpoint"], request["conversation_id"], request["status"]) == ("handoff", conv, "ok")
         assert len(attempts) == 1 and [c["engine"] for c in calls] == ["a", "translate"]
         asked = g.last("a")["messages"]
         assert "OD-123" in asked[-1]["content"] and "You are a shop" not in asked[-1]["content"]

@@ -209,7 +209,10 @@ this page from it. Each cell asks one engine; what a caller gets where there are
   in an error event, never in `[DONE]`.
 - Content is never compared: chunks that come twice are passed on twice, because "ha ha" is text. Only a second role,
   finish reason or usage of an answer that was taken up is left out.
-- An engine that asks for a pause (Retry-After) or fails three times in a row is spared by plans of a policy.toml.
+- An engine that asks for a pause (Retry-After) or fails three times in a row is spared by plans of a policy.toml; after
+  the pause one attempt is let through. The last local engine is asked all the same: not to ask would only make a
+  failure certain that may be over.
+- What a hosted answer that broke off has cost is booked: what Google had counted, else an estimate (4 bytes a token).
 - Under none of these faults does a request of a `local_only` tenant open a connection to a hosted model.
 
 A stream "ends in an error" where part of the answer had left: status 200, then an event with the error, no `[DONE]`.

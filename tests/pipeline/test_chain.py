@@ -36,6 +36,10 @@ async def test_a_text_that_breaks_off_goes_on_under_the_same_stream() -> None:
         assert (second["continue_final_message"], second["add_generation_prompt"]) == (True, False)
         assert second["messages"][-1] == {"role": "assistant", "content": "t0 t1 t2 "}
         assert [c["status"] for c in calls] == ["failed", "ok"]
+        # the customer's figures are of one answer; the ledger's of what each engine did
+        assert usages[0]["usage"]["completion_tokens"] == 6
+        assert [c["completion_tokens"] for c in calls] == [3, 3]
+        assert usages[0]["usage"]["prompt_tokens"] == calls[1]["prompt_tokens"] - 3
 
 
 async def test_ha_ha_is_text() -> None:

@@ -329,3 +329,32 @@ async def test_a_box_that_cannot_keep_up_overflows_to_hosted_until_it_can() -> N
         assert (await g.ask("hello")).headers["x-appliance-route"] == "local"  # no intent, no SLO
         entry.in_flight -= 3
         assert (await g.ask("hello", **quick)).headers["x-appliance-route"] == "local"
+
+
+@pytest.mark.parametrize("fault", ["cut_after=3", "error_in_stream=3"])
+async def test_a_hosted_stream_that_breaks_off_is_booked(fault: str) -> None:
+    async with gateway(engines=ONE, policy=top_level_first(FIRST), hosted=True, residency="hosted_allowed") as g:
+        response = await g.ask(f"[[fault:{fault}]]", stream=True)
+        assert "error" in events_of(response)[-1]
+        request, _, calls = g.entry(response.headers["x-request-id"])
+        (call,) = (call for call in calls if call["provider"] == "google")  # a local engine is asked to go on
+        assert (request["status"], call["status"]) == ("failed", "failed")
+        assert call["prompt_tokens"] > 0 and call["completion_tokens"] > 0
+        assert request["hosted_nusd"] == call["hosted_nusd"] > 0
+        (budget,) = g.rows("SELECT * FROM budgets WHERE scope = 'tenant'")
+        assert (budget["spent_nusd"], budget["reserved_nusd"]) == (request["hosted_nusd"], 0)
+
+
+async def test_a_hosted_stream_whose_caller_leaves_is_booked() -> None:
+    slow = Options(chunks=50, chunk_ms=20)
+    kwargs: dict[str, Any] = {"hosted": True, "residency": "hosted_allowed", "gemini": slow}
+    async with gateway(engines=ONE, policy=top_level_first(FIRST), **kwargs) as g:
+        asking = asyncio.create_task(g.ask("hello", stream=True))
+        while g.gemini is None or g.gemini.counters.last is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        while not (done := g.rows("SELECT * FROM requests WHERE status <> 'open'")):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert done[0]["status"] == "cancelled" and done[0]["hosted_nusd"] > 0

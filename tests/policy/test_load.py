@@ -106,7 +106,7 @@ def test_everything_in_a_file_reaches_the_policy() -> None:
     assert policy.languages["tam_Taml"].scores == {"local": 0.61, "pivot": 0.74}
     assert policy.languages["mni_Mtei"].routes == ("pivot", "hosted")
     assert policy.personal_by_tenant["acme"] == PersonalRule("block", ("OD[0-9]{18}", "AC-[0-9]{6}"))
-    assert (policy.shadow_share, policy.rollout.share) == (0.01, 0.1)
+    assert (policy.shadow.share, policy.rollout.share) == (0.01, 0.1)
     assert count_tests(WHOLE) == 2
 
 

@@ -113,6 +113,7 @@ def test_own_formats_speak_for_bare_numbers_and_not_against_labels() -> None:
     own = (re.compile("[0-9]{10}"),)
     assert found("9876543210", formats=own) == []
     assert found("phone 9876543210", formats=own) == [("phone", "9876543210")]
+    assert found("refund to HDFC0001234 5010012345", formats=own) == [("bank_account", "5010012345")]
 
 
 @given(st.text(max_size=300))

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from appliance.ledger.report.text import count, money, share, span_share
 from appliance.ledger.report.values import Advice, Counts, Report
+from appliance.types import SHADOW
 
 _UNTOLD = 0.25  # of conversations without a reported outcome
 _CROWDED = 0.8  # of an hour
@@ -153,7 +154,7 @@ def _crowding(r: Report) -> Iterator[Advice]:
 
 
 def _refusals(r: Report) -> Iterator[Advice]:
-    refused = [row for row in r.routes if row.route is None and row.reason]
+    refused = [row for row in r.routes if row.route is None and row.reason not in (None, SHADOW)]
     total = sum(row.requests for row in refused)
     if refused and total / (r.requests or 1) >= _REFUSED:
         first = refused[0]

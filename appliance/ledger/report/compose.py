@@ -29,6 +29,7 @@ from appliance.ledger.report.values import BreakEven, Cost, Hosted, Report, Serv
 from appliance.ledger.schema import meta
 from appliance.ledger.stores import prices, tenants
 from appliance.ledger.tariff import load_tariff
+from appliance.types import SHADOW
 
 _NO_FACTS = (
     "No text of an escalated conversation is kept (a tenant has to opt in), so how many facts customers had to repeat"
@@ -156,7 +157,7 @@ def _report(
         reconciled_until_ms=m.reconciled_until_ms,
         missing=gaps(m.chosen, m.read.tokens, m.used, charged, quoted, m.reconciled_until_ms, m.until_ms, m.start_ms),
         counts=counts,
-        requests=sum(flow.requests for flow in m.read.flows),
+        requests=sum(flow.requests for flow in m.read.flows if flow.reason != SHADOW),
         cost=cost,
         server=charged,
         hosted=quoted,

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Select, and_, case, func, literal_column, sel
 
 from appliance.ledger.core import engine, reading
 from appliance.ledger.schema import attempts, calls, conversations, requests
+from appliance.types import BESIDE, SHADOW
 
 Where = Path | str
 Ints = npt.NDArray[np.int64]
@@ -216,7 +217,7 @@ def _requests_of(start_ms: int, end_ms: int, tenant: str | None = None) -> Any:
 def _flows(connection: Connection, own: Any) -> list[tuple[Any, ...]]:
     """Few columns: SQLite sorts them all to group them."""
     r = requests.c
-    keys = (r.route, r.reason, r.escalated)
+    keys = (r.route, case((r.endpoint == SHADOW, literal_column(f"'{SHADOW}'")), else_=r.reason), r.escalated)
     ok = func.sum(case((r.status == "ok", 1), else_=0))
     query = select(*keys, func.count(), ok, func.sum(r.hosted_nusd)).where(own, r.status != "open")
     return _rows(connection, query.group_by(*keys))
@@ -226,7 +227,8 @@ def _tokens(connection: Connection, day_ms: int, own: Any) -> list[Tokens]:
     """One entry, or none for a day without requests."""
     columns = [requests.c[name] for name in _TOKENS]
     escalated = [func.sum(case((requests.c.escalated, column), else_=0)) for column in columns]
-    query = select(func.count(), func.sum(requests.c.audio_s), *map(func.sum, columns), *escalated).where(own)
+    query = select(func.count(), func.sum(requests.c.audio_s), *map(func.sum, columns), *escalated)
+    query = query.where(own, requests.c.endpoint != SHADOW)  # of which nobody would have asked a hosted model
     ((count, audio_s, *sums),) = _rows(connection, query)
     if not count:
         return []
@@ -255,7 +257,7 @@ def _waits(connection: Connection, own: Any, one_in: int) -> Iterator[tuple[str 
     query = select(intent, r.ttft_ms, r.total_ms).join(
         conversations, and_(c.tenant_id == r.tenant_id, c.id == r.conversation_id)
     )
-    query = query.where(own, r.status == "ok", r.total_ms.is_not(None))
+    query = query.where(own, r.status == "ok", r.total_ms.is_not(None), r.endpoint.not_in(BESIDE))
     if one_in > 1:
         query = query.where(func.substr(r.id, func.length(r.id)) < _DIGITS[one_in])
     groups: dict[str | None, list[tuple[float | None, float]]] = {}
