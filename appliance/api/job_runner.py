@@ -82,6 +82,7 @@ class JobRunner:
         self._queue: deque[str] = deque()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._calls: set[asyncio.Task[None]] = set()
+        self._percent: dict[str, int] = {}  # of jobs whose figure is being written
         self._closing = False
 
     async def start(self) -> None:
@@ -201,10 +202,21 @@ class JobRunner:
         return sink.body, replace(done, request_id=request_id)
 
     def _reached(self, job_id: str, percent: int) -> None:
-        """Written beside the job, off the loop."""
-        task = asyncio.create_task(asyncio.to_thread(self._store.reached, job_id, percent))
+        """Written beside the job, off the loop; one thread at a time for a job, or an older figure might come last."""
+        writing = job_id in self._percent
+        self._percent[job_id] = percent
+        if writing:
+            return
+        task = asyncio.create_task(self._write_percent(job_id))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
+
+    async def _write_percent(self, job_id: str) -> None:
+        written = -1
+        while (percent := self._percent[job_id]) != written:
+            await asyncio.to_thread(self._store.reached, job_id, percent)
+            written = percent
+        del self._percent[job_id]
 
     def _call(self, job: Job) -> None:
         task = asyncio.create_task(self._told(job))
