@@ -3,7 +3,7 @@
 What it is: one part a run (``--part``). ``prompts``: human clips of 3 to 8 s through the host at each concurrency,
 against faster-whisper's batched pipeline, with WER, CER and a paired bootstrap of both. ``long``: the same as one file.
 ``music``: words that are invented where nobody speaks. ``spoken``: sentences that espeak-ng reads. ``directory``: your
-own recordings. ``live``: see ``hearing_live``.
+own recordings. ``live``: see ``hearing_live``. ``hours``: see ``hearing_hours``.
 What it refuses to be: one long run. Each part writes a JSON of its own, with the machine and the versions.
 Cost: 1 to 4 minutes a part on 2 slow cores; ``--limit`` takes a spread-out part.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance_bench import hearing_corpora as corpora
-from appliance_bench import hearing_live, wer
+from appliance_bench import hearing_hours, hearing_live, wer
 from appliance_bench.gateway_report import machine, revision, write
 from appliance_bench.speech import blocks, spread
 from appliance_bench.speech_corpus import Clip, NoCorpus, digest
@@ -129,7 +129,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     home = Path(os.environ.get("APPLIANCE_HOME") or "~/.appliance").expanduser()
     p = argparse.ArgumentParser(prog="python -m appliance_bench.hearing", description="Speech: speed, WER and CER.")
-    p.add_argument("--part", choices=("prompts", "long", "music", "spoken", "directory", "live"), default="prompts")
+    p.add_argument(
+        "--part", choices=("prompts", "long", "music", "spoken", "directory", "live", "hours"), default="prompts"
+    )
     p.add_argument("--model-dir", type=Path, default=home / "models" / "whisper-base", help="CTranslate2 directory")
     p.add_argument("--cache", type=Path, default=home / "cache" / "bench-speech", help="where fetched packages stay")
     p.add_argument("--directory", type=Path, help="for --part directory: NAME.wav and NAME.txt")
@@ -137,6 +139,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--limit", type=int, default=0, help="only so many clips, spread out; 0 = all")
     p.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32], help="clips sent to the host at once")
     p.add_argument("--sessions", type=int, default=4, help="for --part live: sockets beside each other")
+    p.add_argument("--silence-ms", type=int, default=500, help="for --part live: silence after which a turn is over")
+    p.add_argument("--hours", type=float, default=3.0, help="for --part hours: how long the recording is")
     p.add_argument("--batch", type=int, default=8, help="windows in a batch of faster-whisper's pipeline")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads for each side")
     p.add_argument("--compute-type", default="int8")
@@ -164,7 +168,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if args.part == "live":
             clips = spread(corpora.prompts(args.cache, 2.0, 8.0), args.limit or 24)
-            found = hearing_live.run(clips, args.model_dir, args.sessions)
+            found = hearing_live.run(clips, args.model_dir, args.sessions, args.silence_ms)
+        elif args.part == "hours":
+            prompts = spread(corpora.prompts(args.cache, 0.5, 60.0), args.limit)
+            found = hearing_hours.run(
+                joined(prompts, args.cache / "joined.wav"), args.model_dir, args.hours, args.cache
+            )
         else:
             with host, Baseline(args.model_dir, batch=args.batch, **sides) as baseline:
                 found = part(args, baseline, host)
@@ -193,7 +202,14 @@ def show(name: str, found: dict[str, Any]) -> None:
     elif name == "live":
         for event, one in found["ms_after_the_last_sound"].items():
             print(f"{event}: {one['median']} ms median, {one['p90']} ms at 90 %")
+        print(
+            f"an upload alone takes {found['upload_alone_ms']['median']} ms: {found['beyond_compute_ms']} ms beyond it"
+        )
         print(f"{found['with_delta_before_the_end']} of {found['clips']} clips had a delta while they were spoken")
+    elif name == "hours":
+        hours = found["audio_s"] / 3600
+        print(f"{hours:.2f} h in {found['wall_s']:.0f} s ({found['rtfx']}x real time), WER {found['wer']}")
+        print(f"resident MB before {found['resident_mb_before']}, at most {found['resident_mb_most']}")
     elif name == "spoken":
         for language, one in found["languages"].items():
             print(language, one.get("refused") or f"WER {one['wer']} CER {one['cer']}: {one['text'].strip()}")
