@@ -31,7 +31,7 @@ _PROCESSES = (("hosts.audio_worker", "decoders"), ("hosts.whisper", "host"), ("\
 def run(clip: Clip, model_dir: Path, hours: float, cache: Path) -> dict[str, Any]:
     """``clip`` again and again for ``hours``."""
     times = max(1, round(hours * 3600 / clip.seconds))
-    upload = encoded(clip.path, times, cache / f"hours-{times}.ogg")
+    upload = encoded(clip.path, times, cache / f"hours-{times}x{clip.seconds:.0f}.ogg")
     with served(model_dir) as (port, key, pid):
         client = httpx.Client(
             base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {key}"}, timeout=600
