@@ -132,7 +132,9 @@ it holds; longer than `--max-audio-s` (a bomb): 413. Decoders have 1.5 GiB of me
 ## Long files
 
 `POST /v1/audio/transcriptions/jobs` takes the same form and answers 202 with `status_url` and `result_url`. The upload
-lies in `HOME/jobs` until the job has ended, its result for `speech.job_keep_s` (a day); a killed gateway runs it again.
+lies in `HOME/jobs` until the job has ended, its result for `speech.job_keep_s` (a day); a killed gateway runs it again,
+and an engine that dies with it is given two more tries. A form takes 25 MB (`server.max_audio_bytes`): four hours of
+ogg/opus at 12 kbit/s, or 26 minutes of 8 kHz wav.
 `DELETE` stops and removes it. To the ledger it is one request, admitted when it begins. Audio by URL is refused.
 
 ```toml
