@@ -224,7 +224,7 @@ def show(name: str, found: dict[str, Any]) -> None:
             one = found[side]
             print(f"{side}: {one['words']} words in {one['clips_with_words']} of {one['clips']} clips without speech")
     elif name == "live":
-        for event, one in found["ms_after_the_last_sound"].items():
+        for event, one in found["ms_after_the_end_of_speech"].items():
             print(f"{event}: {one['median']} ms median, {one['p90']} ms at 90 %")
         print(
             f"an upload alone takes {found['upload_alone_ms']['median']} ms: {found['beyond_compute_ms']} ms beyond it"

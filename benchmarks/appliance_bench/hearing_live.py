@@ -1,9 +1,9 @@
 """``make bench-hearing ARGS="--part live"``: how long after the end of speech the final transcript arrives.
 
 What it is: ``appliance serve`` with one Whisper engine in a home of its own; human clips over ``WS /v1/realtime`` at
-the speed of speech, 100 ms a message, several sessions beside each other. Measured from the last piece of the clip to
-``speech_stopped`` (the silence that the detector waits for is in it: 500 ms, or ``--silence-ms``) and to ``completed``;
-and what the same clip takes as an upload, alone on the machine: the compute that no protocol can save.
+the speed of speech, 100 ms a message, several sessions beside each other. Measured from the end of speech (where faster-whisper's
+detector hears it in the clip, which itself goes on for a while) to ``speech_stopped`` (the silence that the session's
+detector waits for is in it: 500 ms, or ``--silence-ms``) and to ``completed``; and what the same clip takes as an upload, alone on the machine: the compute that no protocol can save.
 What it refuses to be: faster than speech. A turn cannot be transcribed before it is over.
 """
 
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 from websockets.asyncio.client import connect
 
 from appliance_bench.speech_corpus import Clip
@@ -41,7 +42,7 @@ def run(clips: Sequence[Clip], model_dir: Path, sessions: int, silence_ms: int) 
     with served(model_dir) as (port, key, _):
         alone = _uploaded(clips, f"http://127.0.0.1:{port}/v1/audio/transcriptions", key)
         found = asyncio.run(_measure(clips, f"ws://127.0.0.1:{port + 1}/v1/realtime", key, sessions, silence_ms))
-    after = found["ms_after_the_last_sound"]["completed"]["median"]
+    after = found["ms_after_the_end_of_speech"]["completed"]["median"]
     return {**found, "upload_alone_ms": alone, "beyond_compute_ms": after - alone["median"]}
 
 
@@ -119,22 +120,32 @@ async def _measure(clips: Sequence[Clip], url: str, key: str, sessions: int, sil
         "silence_ms": silence_ms,
         "clips": len(found),
         "with_delta_before_the_end": sum(one["deltas_while_speaking"] > 0 for one in found),
-        "ms_after_the_last_sound": {
+        "ms_after_the_end_of_speech": {
             name: _spread(each) for name in names if (each := [one[name] for one in found if name in one])
         },
         "turns": found,
     }
 
 
+def speech_end_s(pcm: bytes) -> float:
+    """Where the last word ends in 16-bit samples at 8 kHz."""
+    from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+    samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
+    twice = np.interp(np.arange(2 * len(samples)) / 2, np.arange(len(samples)), samples).astype(np.float32)
+    spans = get_speech_timestamps(twice, VadOptions(speech_pad_ms=0, min_silence_duration_ms=100))
+    return float(spans[-1]["end"]) / 16000 if spans else len(samples) / 8000
+
+
 async def _turns(ws: Any, clip: Clip) -> dict[str, float]:
-    """One clip and the silence after it; times in ms from its last piece of sound."""
+    """One clip and the silence after it; times in ms from the end of its speech."""
     with wave.open(str(clip.path)) as file:
         pcm = file.readframes(file.getnframes())
     step = int(8000 * _PIECE_S) * 2
     pieces = [pcm[at : at + step] for at in range(0, len(pcm), step)]
     quiet = [bytes(step)] * int(_SILENCE_S / _PIECE_S)
     begun = time.perf_counter()
-    ended = begun + len(pieces) * _PIECE_S
+    ended = begun + speech_end_s(pcm)
     seen: dict[str, float] = {"deltas_while_speaking": 0}
 
     async def hear() -> None:
