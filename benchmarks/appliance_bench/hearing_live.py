@@ -1,9 +1,10 @@
 """``make bench-hearing ARGS="--part live"``: how long after the end of speech the final transcript arrives.
 
 What it is: ``appliance serve`` with one Whisper engine in a home of its own; human clips over ``WS /v1/realtime`` at
-the speed of speech, 100 ms a message, several sessions beside each other. Measured from the end of speech (where faster-whisper's
-detector hears it in the clip, which itself goes on for a while) to ``speech_stopped`` (the silence that the session's
-detector waits for is in it: 500 ms, or ``--silence-ms``) and to ``completed``; and what the same clip takes as an upload, alone on the machine: the compute that no protocol can save.
+the speed of speech, 100 ms a message, several sessions beside each other. Measured from the end of speech (where
+faster-whisper's detector hears it in the clip) to ``speech_stopped`` (the silence that the session's detector waits for
+is in it: 500 ms, or ``--silence-ms``) and to ``completed``; and what the same clip takes as an upload, alone on the
+machine: the compute that no protocol can save.
 What it refuses to be: faster than speech. A turn cannot be transcribed before it is over.
 """
 
