@@ -72,10 +72,10 @@ def _music(run: dict[str, Any]) -> list[str]:
 def _live(run: dict[str, Any]) -> list[str]:
     after = run["ms_after_the_end_of_speech"]
     return [
-        f"- Live, {run['sessions']} sessions at the speed of speech, {run['clips']} human prompts: from the end of speech"
-        f" to `completed` {after['completed']['median']} ms (median; 90 %: {after['completed']['p90']}), of which"
-        f" {after['speech_stopped']['median']} ms until `speech_stopped` (`silence_duration_ms` {run['silence_ms']}) and"
-        f" {after['completed_after_stopped']['median']} ms for the transcript."
+        f"- Live, {run['sessions']} sessions at the speed of speech, {run['clips']} human prompts: from the end of"
+        f" speech to `completed` {after['completed']['median']} ms (median; 90 %: {after['completed']['p90']});"
+        f" `speech_stopped` comes after {after['speech_stopped']['median']} ms (`silence_duration_ms`"
+        f" {run['silence_ms']}), the transcript {after['completed_after_stopped']['median']} ms later."
         f" The same clips as uploads, alone on the machine, take {run['upload_alone_ms']['median']} ms each:"
         f" `completed` comes {run['beyond_compute_ms']} ms later than that."
         f" {run['with_delta_before_the_end']} of them had a delta while they were spoken.",
