@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import httpx
 
 from appliance_bench.speech_corpus import Clip
-from appliance_bench.speech_sides import Run
+from appliance_bench.speech_sides import Run, first_error
 
 
 class Server:
@@ -31,8 +31,8 @@ class Server:
         """It goes on."""
 
     def transcribe(self, clips: Sequence[Clip], language: str) -> Run:
-        """All ``clips``; when one is answered, the next is sent."""
-        return asyncio.run(self._transcribe(clips, language))
+        """All ``clips``; when one is answered, the next is sent. Raises RuntimeError."""
+        return first_error(lambda: asyncio.run(self._transcribe(clips, language)))
 
     async def _transcribe(self, clips: Sequence[Clip], language: str) -> Run:
         texts: dict[str, str] = {}
