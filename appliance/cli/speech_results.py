@@ -22,7 +22,7 @@ def measured(results: Path) -> str:
             run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             newest[run.get("silence_ms", 0)] = path.name, run
         for _, (name, run) in sorted(newest.items(), reverse=True):
-            lines += [*_SHOWN[part](run), f"  `{name}`: {run['model']}, {_where(run)}.", ""]
+            lines += [*_SHOWN[part](run), f"  - `{name}`: {run['model']}, {_where(run)}.", ""]
     return "\n".join(lines)
 
 
@@ -46,7 +46,7 @@ def _race(run: dict[str, Any], what: str) -> list[str]:
             else ""
         )
         lines.append(
-            f"  {concurrency} at once: {one['rtfx']:.1f}× real time, {one['speed_ratio']:.1f}× the pipeline, WER"
+            f"  - {concurrency} at once: {one['rtfx']:.1f}× real time, {one['speed_ratio']:.1f}× the pipeline, WER"
             f" {one['wer']:.1f} %, CER {one['cer']:.1f} %{sure}."
         )
     return lines
