@@ -154,6 +154,10 @@ class EngineFailed(ApplianceError):
     code = "engine_failed"
 
 
+class EngineGone(EngineFailed):
+    """502: an engine's process or connection ended in the middle of its answer."""
+
+
 class EngineUnavailable(ApplianceError):
     """503: no engine can take this now; clients may try again."""
 

@@ -132,12 +132,14 @@ class LiveSettings(_Strict):
     """``appliance live``, which ``appliance serve`` starts where a speech engine is set and ``enabled`` is true.
 
     ``port``: 0 is the gateway's plus one. ``partial_s``: audio between two looks at a turn that still goes on, 0 for
-    none. ``idle_s`` without a command closes a socket, ``resume_s`` after a cut ends a session, ``session_s`` ends any.
+    none; ``ahead_ms``: quiet after which its last pass begins, 0 for none before it is over. ``idle_s`` without a
+    command closes a socket, ``resume_s`` after a cut ends a session, ``session_s`` ends any.
     """
 
     enabled: bool = True
     port: int = Field(default=0, ge=0, le=65535)
     partial_s: float = Field(default=1.0, ge=0)
+    ahead_ms: float = Field(default=200.0, ge=0)
     sessions_a_key: int = Field(default=16, ge=1)
     sessions: int = Field(default=256, ge=1)
     idle_s: float = Field(default=60.0, gt=0)

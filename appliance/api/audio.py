@@ -132,6 +132,12 @@ def _checked(service: Service, exchange: Exchange, endpoint: Endpoint, form: For
     """``form`` without the fields ``beside``, checked. Raises ApplianceError."""
     key = service.authenticate(exchange)  # it may have been revoked while the recording came
     fields = {name: values for name, values in form.fields.items() if name not in beside}
+    if form.file[:8].lower().startswith((b"http://", b"https://")):
+        raise BadRequest(
+            "'file' holds an address; audio comes in the request, this appliance fetches nothing",
+            code="no_audio",
+            param="file",
+        )
     params = parse_transcription(Form(fields, form.file), "translate" if endpoint == "audio.translations" else None)
     if beside and params.mode == "translate":
         raise BadRequest(

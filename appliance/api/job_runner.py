@@ -26,7 +26,7 @@ from appliance.api.multipart import Form
 from appliance.api.params import TranscriptionParams, parse_transcription
 from appliance.api.speech import SpeechRoute
 from appliance.api.subtitles import render
-from appliance.errors import ApplianceError, EngineUnavailable, Unauthorized
+from appliance.errors import ApplianceError, EngineGone, EngineUnavailable, Unauthorized
 from appliance.networks import parse_networks
 from appliance.types import Admitted, Attempt, Endpoint, Kept, Key, Turn
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _ENDPOINT: Endpoint = "audio.transcriptions"
 _RETRY_AFTER_S = (1.0, 5.0, 25.0)
 _AGAIN_S, _LATEST_AGAIN_S = 5.0, 300.0
+_MOST_DEATHS = 2
 _log = logging.getLogger("appliance.jobs")
 
 
@@ -82,6 +83,7 @@ class JobRunner:
         self._queue: deque[str] = deque()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._calls: set[asyncio.Task[None]] = set()
+        self._percent: dict[str, int] = {}  # of jobs whose figure is being written
         self._closing = False
 
     async def start(self) -> None:
@@ -158,19 +160,23 @@ class JobRunner:
             self._call(job)
 
     async def _transcribed(self, job: Job, request_id: str) -> tuple[bytes, Job]:
-        """Through the pipeline; an engine that is not there yet is waited for as long as the job may take."""
+        """Through the pipeline; an engine that is not there yet is waited for as long as the job may take.
+
+        One that dies with the job in it is tried again, but not for ever: the recording may be what kills it.
+        """
         audio = await asyncio.to_thread(self._store.audio, job.id)
         key = self._service.ledger.key(job.key_id)
         if key is None:
             raise Unauthorized("the key this job came with was revoked before it began")
         deadline = self._service.monotonic() + self._service.settings.speech.job_deadline_s
         params = parse_transcription(Form(job.fields, audio))
-        wait_s = _AGAIN_S
+        wait_s, deaths = _AGAIN_S, 0
         while True:
             try:
                 return await self._once(job, key, params, audio, request_id)
-            except EngineUnavailable as e:
-                if self._service.monotonic() + wait_s > deadline:
+            except (EngineUnavailable, EngineGone) as e:
+                deaths += isinstance(e, EngineGone)
+                if deaths > _MOST_DEATHS or self._service.monotonic() + wait_s > deadline:
                     raise
                 _log.info("job %s waits %g s: %s", job.id, wait_s, e.message)
                 request_id = self._service.new_id()
@@ -201,10 +207,21 @@ class JobRunner:
         return sink.body, replace(done, request_id=request_id)
 
     def _reached(self, job_id: str, percent: int) -> None:
-        """Written beside the job, off the loop."""
-        task = asyncio.create_task(asyncio.to_thread(self._store.reached, job_id, percent))
+        """Written beside the job, off the loop; one thread at a time for a job, or an older figure might come last."""
+        writing = job_id in self._percent
+        self._percent[job_id] = percent
+        if writing:
+            return
+        task = asyncio.create_task(self._write_percent(job_id))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
+
+    async def _write_percent(self, job_id: str) -> None:
+        written = -1
+        while (percent := self._percent[job_id]) != written:
+            await asyncio.to_thread(self._store.reached, job_id, percent)
+            written = percent
+        del self._percent[job_id]
 
     def _call(self, job: Job) -> None:
         task = asyncio.create_task(self._told(job))

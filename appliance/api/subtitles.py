@@ -97,6 +97,12 @@ def render(result: dict[str, Any], params: TranscriptionParams) -> tuple[str, by
             return _JSON, _encoder.encode({**body, **_found(transcript), **_warned(transcript)})
 
 
+def _probability(transcript: Result) -> float | None:
+    """As ``detect-language`` says it, to four places."""
+    probability = transcript.language_probability
+    return None if probability is None else round(probability, 4)
+
+
 def delta_event(text: str) -> bytes:
     """A server-sent event with a piece of text."""
     return b"data: " + _encoder.encode({"type": "transcript.text.delta", "delta": text}) + b"\n\n"
@@ -127,7 +133,7 @@ def _found(transcript: Result) -> dict[str, Any]:
     """The language with its probability, where nobody had said it."""
     if not transcript.detected:
         return {}
-    return {"language": transcript.language, "language_probability": transcript.language_probability}
+    return {"language": transcript.language, "language_probability": _probability(transcript)}
 
 
 def _warned(transcript: Result) -> dict[str, Any]:
@@ -149,7 +155,7 @@ def _verbose(transcript: Result, params: TranscriptionParams) -> bytes:
     if params.word_timestamps:
         body["words"] = transcript.words or []
     if transcript.detected:
-        body["language_probability"] = transcript.language_probability
+        body["language_probability"] = _probability(transcript)
     body |= _warned(transcript)
     body["usage"] = _usage(transcript)
     return _encoder.encode(body)

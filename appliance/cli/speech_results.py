@@ -9,22 +9,27 @@ import json
 from pathlib import Path
 from typing import Any
 
-_PARTS = ("prompts", "long", "music", "live", "spoken")
+_PARTS = ("prompts", "long", "hours", "music", "live", "spoken")
 
 
 def measured(results: Path) -> str:
     """The section; parts that were never run are left out."""
     lines: list[str] = []
+    # of the live part one run for each setting of the silence
     for part in _PARTS:
-        newest = sorted(results.glob(f"hearing-{part}-*.json"))
-        if newest:
-            run: dict[str, Any] = json.loads(newest[-1].read_text(encoding="utf-8"))
-            lines += [*_SHOWN[part](run), f"  `{newest[-1].name}`: {run['model']}, {_where(run)}.", ""]
+        newest: dict[int, tuple[str, dict[str, Any]]] = {}
+        for path in sorted(results.glob(f"hearing-{part}-*.json")):
+            run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            newest[run.get("silence_ms", 0)] = path.name, run
+        for _, (name, run) in sorted(newest.items(), reverse=True):
+            lines += [*_SHOWN[part](run), f"  - `{name}`: {run['model']}, {_where(run)}.", ""]
     return "\n".join(lines)
 
 
 def _where(run: dict[str, Any]) -> str:
-    return f"{run['compute_type']}, {run['machine']['cores']} cores, beam {run['beam']}"
+    machine = run["machine"]
+    load = machine["load_average_before"]
+    return f"{run['compute_type']}, {machine['cores']} cores, load {load:.1f} before, beam {run['beam']}"
 
 
 def _race(run: dict[str, Any], what: str) -> list[str]:
@@ -41,7 +46,7 @@ def _race(run: dict[str, Any], what: str) -> list[str]:
             else ""
         )
         lines.append(
-            f"  {concurrency} at once: {one['rtfx']:.1f}× real time, {one['speed_ratio']:.1f}× the pipeline, WER"
+            f"  - {concurrency} at once: {one['rtfx']:.1f}× real time, {one['speed_ratio']:.1f}× the pipeline, WER"
             f" {one['wer']:.1f} %, CER {one['cer']:.1f} %{sure}."
         )
     return lines
@@ -65,13 +70,29 @@ def _music(run: dict[str, Any]) -> list[str]:
 
 
 def _live(run: dict[str, Any]) -> list[str]:
-    after = run["ms_after_the_last_sound"]
+    after = run["ms_after_the_end_of_speech"]
     return [
-        f"- Live, {run['sessions']} sessions at the speed of speech, {run['clips']} human prompts: from the last sound"
-        f" to `completed` {after['completed']['median']} ms (median; 90 %: {after['completed']['p90']}), of which"
-        f" {after['speech_stopped']['median']} ms until `speech_stopped` (the detector waits for 500 ms of silence) and"
-        f" {after['completed_after_stopped']['median']} ms for the transcript."
+        f"- Live, {run['sessions']} sessions at the speed of speech, {run['clips']} human prompts: from the end of"
+        f" speech to `completed` {after['completed']['median']} ms (median; 90 %: {after['completed']['p90']});"
+        f" `speech_stopped` comes after {after['speech_stopped']['median']} ms (`silence_duration_ms`"
+        f" {run['silence_ms']}), the transcript {after['completed_after_stopped']['median']} ms later."
+        f" The same clips as uploads, alone on the machine, take {run['upload_alone_ms']['median']} ms each:"
+        f" `completed` comes {run['beyond_compute_ms']} ms later than that."
         f" {run['with_delta_before_the_end']} of them had a delta while they were spoken.",
+    ]
+
+
+def _hours(run: dict[str, Any]) -> list[str]:
+    before, most = run["resident_mb_before"], run["resident_mb_most"]
+    beside = run["short_clip_s"]
+    return [
+        f"- {run['audio_s'] / 3600:.1f} hours as one job (the prompts {run['rounds']} times over, ogg/opus,"
+        f" {run['upload_mb']:.0f} MB): {run['wall_s'] / 60:.0f} minutes, {run['rtfx']:.0f}× real time, WER"
+        f" {run['wer']:.1f} %, {len(run['progress'])} different figures of progress. Resident memory before and at"
+        f" most: host {before['host']:.0f} and {most['host']:.0f} MB, gateway {before['gateway']:.0f} and"
+        f" {most['gateway']:.0f} MB, decoders {before['decoders']:.0f} and {most['decoders']:.0f} MB."
+        f" A clip of 3 s sent beside it took {beside['median']:.1f} s (median of {run['short_clips_beside_it']};"
+        f" {beside['most']:.1f} s at most).",
     ]
 
 
@@ -86,4 +107,4 @@ def _spoken(run: dict[str, Any]) -> list[str]:
     ]
 
 
-_SHOWN = {"prompts": _prompts, "long": _long, "music": _music, "live": _live, "spoken": _spoken}
+_SHOWN = {"prompts": _prompts, "long": _long, "hours": _hours, "music": _music, "live": _live, "spoken": _spoken}

@@ -132,8 +132,10 @@ it holds; longer than `--max-audio-s` (a bomb): 413. Decoders have 1.5 GiB of me
 ## Long files
 
 `POST /v1/audio/transcriptions/jobs` takes the same form and answers 202 with `status_url` and `result_url`. The upload
-lies in `HOME/jobs` until the job has ended, its result for `speech.job_keep_s` (a day); a killed gateway runs it again.
-`DELETE` stops and removes it. To the ledger it is one request, admitted when it begins. Audio by URL is refused.
+lies in `HOME/jobs` until the job has ended, its result for `speech.job_keep_s` (a day); a killed gateway runs it again,
+and an engine that dies with it is given two more tries. A form takes 25 MB (`server.max_audio_bytes`): four hours of
+ogg/opus at 12 kbit/s, or 26 minutes of 8 kHz wav.
+`DELETE` stops and removes it. To the ledger a try is a request, admitted when it begins. Audio by URL is refused.
 
 ```toml
 [speech]
@@ -174,6 +176,11 @@ only): what two looks at it agree on is said and not taken back; `completed` has
 of its own in the ledger and hears the turn so far, together at most three and a half times its length; `partial_s = 0`
 turns them off, and so does the first look that a limit or a budget refuses, for the session.
 
+**The last pass begins early**: `silence_duration_ms` (500) has to go by before a turn is over, so after `ahead_ms` of
+quiet the turn is transcribed as if it were. Where the silence lasts, that is the answer, mostly there by then; where
+the voice comes back it is dropped (a `cancelled` request in the ledger; together such passes hear at most three and a
+half times a turn). `ahead_ms = 0` turns it off.
+
 **After a cut** (anything but a clean close) a session waits for `resume_s`: connect with
 `?resume=SESSION&after=EVENT`, and `session.created` comes with `resumed: true` and `received_ms` (how much audio
 arrived), then every event after that one. openai-python does it by itself:
@@ -196,6 +203,7 @@ included (`input_audio_buffer.dtmf_event_received`), also for `resume_s` after i
 enabled = true        # whether `appliance serve` starts it
 port = 0              # the gateway's plus one
 partial_s = 1.0       # audio between two looks at a turn that goes on
+ahead_ms = 200        # quiet before its last pass
 sessions_a_key = 16   # 429 beyond; sessions = 256 in all
 idle_s = 60.0         # without a command
 resume_s = 30.0

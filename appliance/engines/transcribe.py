@@ -18,7 +18,7 @@ from msgspec import Struct
 from appliance.engines import Call
 from appliance.engines.chat import raise_for_status
 from appliance.engines.wire import Pool, Response
-from appliance.errors import ApplianceError, BadRequest, EngineFailed
+from appliance.errors import ApplianceError, BadRequest, EngineFailed, EngineGone
 from appliance.types import Data, End, Event, Usage
 
 
@@ -118,7 +118,7 @@ async def _lines(response: Response, progress: Callable[[float], None] | None) -
                 return
             elif line.type == "error":
                 raise ApplianceError(line.message, code=line.code, status=line.status)
-    raise EngineFailed("the speech engine's stream ended before its result", code="stream_cut")
+    raise EngineGone("the speech engine's stream ended before its result", code="stream_cut")
 
 
 def _decode_line(raw: bytes) -> _Line:

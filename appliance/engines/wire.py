@@ -19,7 +19,7 @@ from typing import Self
 import httptools
 
 from appliance.engines.address import Address, Network, resolve_local, tls_context
-from appliance.errors import ApplianceError, DeadlineExceeded, EngineFailed, EngineUnavailable
+from appliance.errors import ApplianceError, DeadlineExceeded, EngineFailed, EngineGone, EngineUnavailable
 
 CONNECT_TIMEOUT_S = 5.0
 _PAUSE_AT_BYTES = 1024 * 1024
@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
             if self.head_done and b"content-length" not in self.headers and not self._chunked:
                 self.complete = True  # a body that ends with the connection (HTTP/1.0 style)
             else:
-                self.error = EngineFailed("the engine closed the connection before its answer was complete")
+                self.error = EngineGone("the engine closed the connection before its answer was complete")
         if self._watch is not None:
             self._watch.cancel()
         self._wake()
@@ -303,7 +303,7 @@ class Pool:
         try:
             return await self._exchange(await self._connect(), request, silence_s)
         except StaleConnection:
-            raise EngineFailed("the engine closed the connection without answering") from None
+            raise EngineGone("the engine closed the connection without answering") from None
 
     async def _exchange(self, connection: Connection, request: bytes, silence_s: float) -> Response:
         try:

@@ -235,7 +235,7 @@ def limits_of(settings: Settings) -> LiveLimits:
         idle_s=live.idle_s,
         resume_s=live.resume_s,
         session_s=live.session_s,
-        session=Limits(partial_s=live.partial_s),
+        session=Limits(partial_s=live.partial_s, ahead_ms=live.ahead_ms),
     )
 
 

@@ -106,6 +106,16 @@ class Turns:
         self._last_ms = 0.0
         self.speaking = False
 
+    @property
+    def spoken_ms(self) -> float:
+        """When somebody last spoke, in ms since the session's first sample."""
+        return self._last_ms
+
+    @property
+    def quiet_ms(self) -> float:
+        """How long nobody has."""
+        return self._now_ms - self._last_ms
+
     def frame(self, probability: float) -> tuple[Literal["started", "stopped"], float] | None:
         """One more 32 ms: whether a turn began or ended, and when (ms since the session's first sample)."""
         start_ms, self._now_ms = self._now_ms, self._now_ms + FRAME_MS

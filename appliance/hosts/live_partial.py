@@ -40,6 +40,12 @@ class Partial:
         self._next_s = max(heard_s + self._every_s, heard_s * _GROWTH)
         self._task = asyncio.create_task(self._pass(item, audio, fields))
 
+    async def pause(self) -> None:
+        """A pass under way is cut off, as the last one of the turn has begun."""
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
     async def end(self) -> str:
         """The turn is over: what was said of it. A pass under way is cut off."""
         task, said = self._task, self._said

@@ -2,7 +2,8 @@
 
 What it is: commands in, events out. A turn ends by server VAD or by ``input_audio_buffer.commit``; its audio goes to
 the gateway's ``/v1/audio/transcriptions`` with the caller's own key, so that routing, limits and the ledger are those
-of every request. Turns are transcribed in order, one at a time; ``live_partial`` tells of one that still goes on.
+of every request. Turns are answered in order, one at a time; ``live_partial`` tells of one that still goes on, and
+``live_ahead`` begins with the last pass before the silence that ends the turn is over.
 What it refuses to be: unbounded. Audio without a turn is forgotten but for the padding; a turn is cut at
 ``most_turn_s``; with ``most_waiting`` turns unanswered nothing more is read from the socket.
 """
@@ -21,6 +22,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from appliance.hosts.live_ahead import Ahead, Pass
 from appliance.hosts.live_audio import ForDetector, Turns, VadSettings
 from appliance.hosts.live_partial import Partial
 from appliance.hosts.live_settings import Chosen, Refused, object_of, updated
@@ -47,11 +49,14 @@ class Transcribe(Protocol):
 
 
 class Limits(Struct, frozen=True):
-    """``most_turn_s`` of audio in a turn, ``most_waiting`` turns unanswered, ``partial_s`` between passes (0: none)."""
+    """``most_turn_s`` of audio in a turn, ``most_waiting`` turns unanswered, ``partial_s`` between passes (0: none),
+    ``ahead_ms`` of quiet before the last pass begins (0: once the turn is over).
+    """
 
     most_turn_s: float = 60.0
     most_waiting: int = 4
     partial_s: float = 1.0
+    ahead_ms: float = 200.0
 
 
 class _Turn(Struct):
@@ -59,6 +64,7 @@ class _Turn(Struct):
     audio: bytes
     fields: dict[str, str]
     said: str
+    ahead: Pass | None
 
 
 class Session:
@@ -80,6 +86,7 @@ class Session:
         self.id = new_id("sess")
         self._chosen = Chosen()
         self._partial = Partial(transcribe, self._say, limits.partial_s)
+        self._ahead = Ahead(transcribe, limits.ahead_ms)
         self._kept = bytearray()
         self._kept_from = 0  # bytes of the session that came before the kept ones
         self._before_ms = 0.0  # audio that came before the buffer was last cleared
@@ -115,6 +122,11 @@ class Session:
                 self._turns.task_done()
         finally:
             await self._partial.end()
+            left = [await self._ahead.end(None)]
+            while not self._turns.empty():
+                left.append(self._turns.get_nowait().ahead)
+            for one in filter(None, left):
+                await one.drop()
 
     async def finish(self) -> None:
         """No more audio comes: what was being said is a turn. Returns when all turns are answered."""
@@ -171,6 +183,7 @@ class Session:
     async def _start_over(self) -> None:
         """The buffer is empty and nobody speaks."""
         await self._partial.end()
+        await self._ahead.end(None)
         self._before_ms += self._chosen.format.ms(self._kept_from + len(self._kept))
         self._kept.clear()
         self._kept_from = 0
@@ -212,8 +225,15 @@ class Session:
         await self._bound()
         if self._turn_state.speaking:
             heard_s = form.ms(len(self._kept)) / 1000
-            if self._partial.due(heard_s):
+            quiet_ms, spoken_ms = self._turn_state.quiet_ms, self._turn_state.spoken_ms
+            if await self._ahead.heard(quiet_ms, spoken_ms, heard_s, self._so_far):
+                await self._partial.pause()
+            elif self._partial.due(heard_s):
                 self._partial.start(self._item, bytes(self._kept), heard_s, self._chosen.described())
+
+    def _so_far(self) -> tuple[bytes, dict[str, str]]:
+        """The turn's audio until now, and the fields of its form."""
+        return bytes(self._kept), self._chosen.described()
 
     async def _turned(self, what: str, at_ms: float) -> None:
         size = self._chosen.format.size(at_ms)
@@ -252,7 +272,8 @@ class Session:
         audio = bytes(self._kept[:size])
         self._forget(self._kept_from + size)
         said = await self._partial.end()
-        turn = _Turn(self._item or self._new_id("item"), audio, self._chosen.described(), said)
+        ahead = await self._ahead.end(self._turn_state.spoken_ms)
+        turn = _Turn(self._item or self._new_id("item"), audio, self._chosen.described(), said, ahead)
         self._item = ""
         await self.send("input_audio_buffer.committed", previous_item_id=self._previous, item_id=turn.id)
         self._previous = turn.id
@@ -263,12 +284,28 @@ class Session:
     async def _say(self, item: str, piece: str) -> None:
         await self.send(f"{_DELTAS}.delta", item_id=item, content_index=0, delta=piece)
 
+    async def _whole(self, turn: _Turn) -> AsyncIterator[tuple[str, str]]:
+        """The turn's last pass: the one that began ahead, or one that begins now. Raises Refused."""
+        if turn.ahead is not None:
+            begun = False
+            try:
+                async for event in turn.ahead.events():
+                    begun = True
+                    yield event
+                return
+            except Refused as e:
+                if begun:
+                    raise
+                self._ahead.refused(e)  # it may have stood in the way of the turn before
+        async for event in self._transcribe(turn.audio, turn.fields, True):
+            yield event
+
     async def _answer(self, turn: _Turn) -> None:
         at: dict[str, Any] = {"item_id": turn.id, "content_index": 0}
         seconds = int(turn.fields["sample_rate"]) * (2 if turn.fields["input_audio_codec"] == "pcm_s16le" else 1)
         text, said = "", turn.said
         try:
-            async for what, piece in self._transcribe(turn.audio, turn.fields, True):
+            async for what, piece in self._whole(turn):
                 if what == "delta":
                     text += piece
                     if text.startswith(said) and len(text) > len(said):

@@ -119,13 +119,19 @@ def _vad(value: Any) -> VadSettings | None:
         raise Refused("turn_detection is null or of type server_vad here", "turn_detection")
     try:
         settings = VadSettings(
-            float(given.get("threshold") or 0.5),
-            int(given.get("prefix_padding_ms") or 300),
-            int(given.get("silence_duration_ms") or 500),
+            float(_given(given, "threshold", 0.5)),
+            int(_given(given, "prefix_padding_ms", 300)),
+            int(_given(given, "silence_duration_ms", 500)),
         )
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise Refused("turn_detection holds something that is no number", "turn_detection") from None
     good = 0 < settings.threshold <= 1 and 0 <= settings.prefix_padding_ms <= 5000
     if not good or not 100 <= settings.silence_duration_ms <= 10_000:
         raise Refused("turn_detection is out of range: threshold 0 to 1, silence 100 to 10000 ms", "turn_detection")
     return settings
+
+
+def _given(settings: dict[str, Any], name: str, default: float) -> Any:
+    """What was given, 0 included; null is the default."""
+    value = settings.get(name)
+    return default if value is None else value

@@ -3,7 +3,8 @@
 What it is: one part a run (``--part``). ``prompts``: human clips of 3 to 8 s through the host at each concurrency,
 against faster-whisper's batched pipeline, with WER, CER and a paired bootstrap of both. ``long``: the same as one file.
 ``music``: words that are invented where nobody speaks. ``spoken``: sentences that espeak-ng reads. ``directory``: your
-own recordings. ``live``: see ``hearing_live``.
+own recordings. ``live``: see ``hearing_live``. ``hours``: see ``hearing_hours``.
+The other side is faster-whisper's batched pipeline, or a server (``--against``, see ``hearing_server``).
 What it refuses to be: one long run. Each part writes a JSON of its own, with the machine and the versions.
 Cost: 1 to 4 minutes a part on 2 slow cores; ``--limit`` takes a spread-out part.
 """
@@ -21,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from appliance_bench import hearing_corpora as corpora
-from appliance_bench import hearing_live, wer
+from appliance_bench import hearing_hours, hearing_live, wer
 from appliance_bench.gateway_report import machine, revision, write
+from appliance_bench.hearing_server import Server
 from appliance_bench.speech import blocks, spread
 from appliance_bench.speech_corpus import Clip, NoCorpus, digest
 from appliance_bench.speech_sides import BEAM, Baseline, OurHost, Run
@@ -55,7 +57,9 @@ def compared(clips: Sequence[Clip], ours: Run, theirs: Run) -> dict[str, Any]:
     return {"speed_ratio": round(theirs.wall_s / ours.wall_s, 2), "points": points}
 
 
-def race(clips: Sequence[Clip], language: str, baseline: Baseline, hosts: Sequence[Host], count: int) -> dict[str, Any]:
+def race(
+    clips: Sequence[Clip], language: str, baseline: Baseline | Server, hosts: Sequence[Host], count: int
+) -> dict[str, Any]:
     """All sides over all ``clips`` in alternating blocks."""
     theirs, ours = Run({}), {concurrency: Run({}) for concurrency, _ in hosts}
     baseline.transcribe(clips[:2], language)  # the first decode of a process pays for its memory
@@ -98,7 +102,7 @@ def invented(clips: Sequence[Clip], run: Run) -> dict[str, Any]:
     return {"clips": len(clips), "clips_with_words": len(texts), "words": words, "texts": texts}
 
 
-def part(args: argparse.Namespace, baseline: Baseline, host: OurHost) -> dict[str, Any]:
+def part(args: argparse.Namespace, baseline: Baseline | Server, host: OurHost) -> dict[str, Any]:
     """What ``--part`` names."""
     hosts = [(concurrency, host) for concurrency in args.concurrency]
     if args.part == "prompts":
@@ -125,18 +129,40 @@ def part(args: argparse.Namespace, baseline: Baseline, host: OurHost) -> dict[st
     return {"languages": heard, "corpus_sha256": digest(list(found.values()))}
 
 
+def name_of(args: argparse.Namespace) -> str:
+    """Of the result's file: against a server it is another measurement than against the pipeline."""
+    return f"hearing-against-{args.part}" if args.against else f"hearing-{args.part}"
+
+
+def server_of(args: argparse.Namespace) -> Server | None:
+    """The other side, where it is a server."""
+    if not args.against:
+        return None
+    key = Path(args.against_key).expanduser().read_text(encoding="utf-8").strip() if args.against_key else ""
+    return Server(args.against, args.against_model, key, max(args.concurrency))
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     home = Path(os.environ.get("APPLIANCE_HOME") or "~/.appliance").expanduser()
     p = argparse.ArgumentParser(prog="python -m appliance_bench.hearing", description="Speech: speed, WER and CER.")
-    p.add_argument("--part", choices=("prompts", "long", "music", "spoken", "directory", "live"), default="prompts")
+    p.add_argument(
+        "--part", choices=("prompts", "long", "music", "spoken", "directory", "live", "hours"), default="prompts"
+    )
     p.add_argument("--model-dir", type=Path, default=home / "models" / "whisper-base", help="CTranslate2 directory")
     p.add_argument("--cache", type=Path, default=home / "cache" / "bench-speech", help="where fetched packages stay")
     p.add_argument("--directory", type=Path, help="for --part directory: NAME.wav and NAME.txt")
     p.add_argument("--language", default="en", help="for --part directory")
     p.add_argument("--limit", type=int, default=0, help="only so many clips, spread out; 0 = all")
     p.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32], help="clips sent to the host at once")
+    p.add_argument(
+        "--against", default="", help="an OpenAI-compatible server's URL (Speaches), instead of the pipeline"
+    )
+    p.add_argument("--against-model", default="whisper-1", help="what that server calls the same model")
+    p.add_argument("--against-key", default="", help="a file with its key")
     p.add_argument("--sessions", type=int, default=4, help="for --part live: sockets beside each other")
+    p.add_argument("--silence-ms", type=int, default=500, help="for --part live: silence after which a turn is over")
+    p.add_argument("--hours", type=float, default=3.0, help="for --part hours: how long the recording is")
     p.add_argument("--batch", type=int, default=8, help="windows in a batch of faster-whisper's pipeline")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads for each side")
     p.add_argument("--compute-type", default="int8")
@@ -164,10 +190,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if args.part == "live":
             clips = spread(corpora.prompts(args.cache, 2.0, 8.0), args.limit or 24)
-            found = hearing_live.run(clips, args.model_dir, args.sessions)
+            found = hearing_live.run(clips, args.model_dir, args.sessions, args.silence_ms)
+        elif args.part == "hours":
+            prompts = spread(corpora.prompts(args.cache, 0.5, 60.0), args.limit)
+            found = hearing_hours.run(
+                joined(prompts, args.cache / "joined.wav"), args.model_dir, args.hours, args.cache
+            )
         else:
-            with host, Baseline(args.model_dir, batch=args.batch, **sides) as baseline:
-                found = part(args, baseline, host)
+            other = server_of(args) or Baseline(args.model_dir, batch=args.batch, **sides)
+            with host, other:
+                found = part(args, other, host)
     except NoCorpus as e:
         sys.exit(str(e))
     result = {
@@ -177,11 +209,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "model": args.model_dir.name,
         "beam": BEAM,
         "batch": args.batch,
+        "against": {"url": args.against, "model": args.against_model} if args.against else "batched pipeline",
         **sides,
         **found,
     }
     show(args.part, found)
-    print(f"written to {write(args.results, f'hearing-{args.part}', result)}")
+    print(f"written to {write(args.results, name_of(args), result)}")
 
 
 def show(name: str, found: dict[str, Any]) -> None:
@@ -191,20 +224,27 @@ def show(name: str, found: dict[str, Any]) -> None:
             one = found[side]
             print(f"{side}: {one['words']} words in {one['clips_with_words']} of {one['clips']} clips without speech")
     elif name == "live":
-        for event, one in found["ms_after_the_last_sound"].items():
+        for event, one in found["ms_after_the_end_of_speech"].items():
             print(f"{event}: {one['median']} ms median, {one['p90']} ms at 90 %")
+        print(
+            f"an upload alone takes {found['upload_alone_ms']['median']} ms: {found['beyond_compute_ms']} ms beyond it"
+        )
         print(f"{found['with_delta_before_the_end']} of {found['clips']} clips had a delta while they were spoken")
+    elif name == "hours":
+        hours = found["audio_s"] / 3600
+        print(f"{hours:.2f} h in {found['wall_s']:.0f} s ({found['rtfx']}x real time), WER {found['wer']}")
+        print(f"resident MB before {found['resident_mb_before']}, at most {found['resident_mb_most']}")
     elif name == "spoken":
         for language, one in found["languages"].items():
             print(language, one.get("refused") or f"WER {one['wer']} CER {one['cer']}: {one['text'].strip()}")
     else:
         base = found["baseline"]
         print(f"{found['clips']} clips, {found['audio_s'] / 60:.1f} min")
-        print(f"batched pipeline: {base['rtfx']}x real time, WER {base['wer']}, CER {base['cer']}")
+        print(f"the other side: {base['rtfx']}x real time, WER {base['wer']}, CER {base['cer']}")
         for concurrency, one in found["host"].items():
             d = one["points"]["wer"]
             print(
-                f"host, {concurrency} at once: {one['rtfx']}x real time ({one['speed_ratio']}x the pipeline),"
+                f"host, {concurrency} at once: {one['rtfx']}x real time ({one['speed_ratio']}x the other),"
                 f" WER {one['wer']} ({d['difference']:+.2f}, 95 % {d['low']:+.2f} to {d['high']:+.2f}),"
                 f" CER {one['cer']}"
             )

@@ -19,7 +19,8 @@ from appliance_bench import wer
 from appliance_bench.speech_corpus import Clip, NoCorpus, fetch, load
 
 MUSIC = "asterisk-moh-opsound-wav"
-SPEAKER = ("espeak-ng", "espeak-ng-data", "libespeak-ng1", "libsonic0", "libpcaudio0")
+SPEAKER = "espeak-ng"
+_NO_LIBRARIES = {"libc6", "libgcc-s1"}  # the machine's own, which everything else here runs on
 _MUSIC_AT = "usr/share/asterisk/moh"
 _PIECE_S = 8
 # One line a language, of everyday words that are written as they are spoken.
@@ -76,10 +77,15 @@ def music(cache: Path) -> list[Clip]:
 
 def spoken(cache: Path) -> dict[str, Clip]:
     """The sentence of each language, read by espeak-ng."""
-    root = unpacked(cache, SPEAKER)
-    libraries = root / "usr/lib/x86_64-linux-gnu"
+    root = unpacked(cache, _with_dependencies(SPEAKER))
+    data = next(root.glob("usr/lib/*/espeak-ng-data"))
+    libraries = [data.parent, data.parent / "pulseaudio", root / "lib" / data.parent.name]
     (cache / "spoken").mkdir(parents=True, exist_ok=True)
-    env = {**os.environ, "LD_LIBRARY_PATH": str(libraries), "ESPEAK_DATA_PATH": str(libraries / "espeak-ng-data")}
+    env = {
+        **os.environ,
+        "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries)),
+        "ESPEAK_DATA_PATH": str(data),
+    }
     found = {}
     for language, text in SENTENCES.items():
         path = cache / "spoken" / f"{language}.wav"
@@ -89,6 +95,21 @@ def spoken(cache: Path) -> dict[str, Clip]:
             raise NoCorpus(f"espeak-ng cannot read {language}: {done.stderr.strip()[-200:]}")
         found[language] = _clip(path, text)
     return found
+
+
+def _with_dependencies(package: str) -> list[str]:
+    """``package`` and the libraries it needs, which a server without sound does not have. Raises NoCorpus."""
+    kinds = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
+    command = ["apt-cache", "depends", "--recurse", *(f"--no-{kind}" for kind in kinds), package]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as e:
+        raise NoCorpus(f"apt-cache is not on this machine ({e}); run this on Debian") from None
+    names = [line for line in done.stdout.splitlines() if line and not line.startswith((" ", "<"))]
+    if not names:
+        raise NoCorpus(f"{package} is in no package list; run apt-get update ({done.stderr.strip()[-200:]})")
+    wanted = [name for name in names if name not in _NO_LIBRARIES and not name.startswith("gcc-")]
+    return [package, *(name for name in wanted if name != package)]
 
 
 def unpacked(cache: Path, packages: Sequence[str]) -> Path:

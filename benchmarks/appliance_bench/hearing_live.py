@@ -1,8 +1,10 @@
 """``make bench-hearing ARGS="--part live"``: how long after the end of speech the final transcript arrives.
 
 What it is: ``appliance serve`` with one Whisper engine in a home of its own; human clips over ``WS /v1/realtime`` at
-the speed of speech, 100 ms a message, several sessions beside each other. Measured from the last piece of the clip to
-``speech_stopped`` (the detector's 500 ms of silence are in it), to the first delta and to ``completed``.
+the speed of speech, 100 ms a message, several sessions beside each other. Measured from the end of speech (where
+faster-whisper's detector hears it in the clip) to ``speech_stopped`` (the silence that the session's detector waits for
+is in it: 500 ms, or ``--silence-ms``) and to ``completed``; and what the same clip takes as an upload, alone on the
+machine: the compute that no protocol can save.
 What it refuses to be: faster than speech. A turn cannot be transcribed before it is over.
 """
 
@@ -19,10 +21,13 @@ import sys
 import tempfile
 import time
 import wave
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+import numpy as np
 from websockets.asyncio.client import connect
 
 from appliance_bench.speech_corpus import Clip
@@ -33,8 +38,18 @@ _START_S = 90.0
 _TOML = '[engines.transcribe]\nkind = "whisper"\ntask = "transcribe"\nmodel = "{model}"\n'
 
 
-def run(clips: Sequence[Clip], model_dir: Path, sessions: int) -> dict[str, Any]:
+def run(clips: Sequence[Clip], model_dir: Path, sessions: int, silence_ms: int) -> dict[str, Any]:
     """Every clip once, over ``sessions`` sockets."""
+    with served(model_dir) as (port, key, _):
+        alone = _uploaded(clips, f"http://127.0.0.1:{port}/v1/audio/transcriptions", key)
+        found = asyncio.run(_measure(clips, f"ws://127.0.0.1:{port + 1}/v1/realtime", key, sessions, silence_ms))
+    after = found["ms_after_the_end_of_speech"]["completed"]["median"]
+    return {**found, "upload_alone_ms": alone, "beyond_compute_ms": after - alone["median"]}
+
+
+@contextmanager
+def served(model_dir: Path) -> Iterator[tuple[int, str, int]]:
+    """An appliance with one Whisper engine: its port, the admin key, its process."""
     with tempfile.TemporaryDirectory(prefix="ap-") as directory:
         home = Path(directory)
         (home / "models").symlink_to(model_dir.parent)
@@ -49,8 +64,7 @@ def run(clips: Sequence[Clip], model_dir: Path, sessions: int) -> dict[str, Any]
             process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         try:
             _wait_for(home / "log", process, ("live: ws://", "transcribe: ready"))
-            key = (home / "admin.key").read_text().strip()
-            return asyncio.run(_measure(clips, f"ws://127.0.0.1:{port + 1}/v1/realtime", key, sessions))
+            yield port, (home / "admin.key").read_text().strip(), process.pid
         finally:
             process.terminate()
             process.wait(60)
@@ -64,13 +78,34 @@ def _wait_for(log: Path, process: subprocess.Popen[bytes], lines: Sequence[str])
         time.sleep(0.1)
 
 
-async def _measure(clips: Sequence[Clip], url: str, key: str, sessions: int) -> dict[str, Any]:
+def _uploaded(clips: Sequence[Clip], url: str, key: str) -> dict[str, float]:
+    """Each clip by itself, one after another; ms."""
+    took = []
+    with httpx.Client(headers={"authorization": f"Bearer {key}"}, timeout=60) as client:
+        for clip in (clips[0], *clips):
+            form, file = {"model": "whisper-1", "language": "en"}, {"file": (clip.path.name, clip.path.read_bytes())}
+            begun = time.perf_counter()
+            client.post(url, data=form, files=file).raise_for_status()
+            took.append((time.perf_counter() - begun) * 1000)
+    return _spread(took[1:])  # the first pays for the process's first decode
+
+
+def _spread(each: Sequence[float]) -> dict[str, float]:
+    return {"median": round(statistics.median(each)), "p90": round(sorted(each)[int(0.9 * len(each))])}
+
+
+async def _measure(clips: Sequence[Clip], url: str, key: str, sessions: int, silence_ms: int) -> dict[str, Any]:
     todo = iter(clips)
     found: list[dict[str, float]] = []
 
     async def session(warm: Clip) -> None:
         async with connect(url, additional_headers={"authorization": f"Bearer {key}"}) as ws:
-            input_ = {"format": {"type": "audio/pcm", "rate": 8000}, "transcription": {"language": "en"}}
+            vad = {"type": "server_vad", "silence_duration_ms": silence_ms}
+            input_ = {
+                "format": {"type": "audio/pcm", "rate": 8000},
+                "transcription": {"language": "en"},
+                "turn_detection": vad,
+            }
             update = {"type": "session.update", "session": {"type": "transcription", "audio": {"input": input_}}}
             await ws.send(json.dumps(update))
             await _turns(ws, warm)  # the first turn of a socket pays for its connection
@@ -83,26 +118,35 @@ async def _measure(clips: Sequence[Clip], url: str, key: str, sessions: int) -> 
     names = ("speech_stopped", "completed", "completed_after_stopped")
     return {
         "sessions": sessions,
+        "silence_ms": silence_ms,
         "clips": len(found),
         "with_delta_before_the_end": sum(one["deltas_while_speaking"] > 0 for one in found),
-        "ms_after_the_last_sound": {
-            name: {"median": round(statistics.median(each)), "p90": round(sorted(each)[int(0.9 * len(each))])}
-            for name in names
-            if (each := [one[name] for one in found if name in one])
+        "ms_after_the_end_of_speech": {
+            name: _spread(each) for name in names if (each := [one[name] for one in found if name in one])
         },
         "turns": found,
     }
 
 
+def speech_end_s(pcm: bytes) -> float:
+    """Where the last word ends in 16-bit samples at 8 kHz."""
+    from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+    samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
+    twice = np.interp(np.arange(2 * len(samples)) / 2, np.arange(len(samples)), samples).astype(np.float32)
+    spans = get_speech_timestamps(twice, VadOptions(speech_pad_ms=0, min_silence_duration_ms=100))
+    return float(spans[-1]["end"]) / 16000 if spans else len(samples) / 8000
+
+
 async def _turns(ws: Any, clip: Clip) -> dict[str, float]:
-    """One clip and the silence after it; times in ms from its last piece of sound."""
+    """One clip and the silence after it; times in ms from the end of its speech."""
     with wave.open(str(clip.path)) as file:
         pcm = file.readframes(file.getnframes())
     step = int(8000 * _PIECE_S) * 2
     pieces = [pcm[at : at + step] for at in range(0, len(pcm), step)]
     quiet = [bytes(step)] * int(_SILENCE_S / _PIECE_S)
     begun = time.perf_counter()
-    ended = begun + len(pieces) * _PIECE_S
+    ended = begun + speech_end_s(pcm)
     seen: dict[str, float] = {"deltas_while_speaking": 0}
 
     async def hear() -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +42,14 @@ class Run:
         self.texts |= other.texts
         self.wall_s += other.wall_s
         self.cpu_s += other.cpu_s
+
+
+def first_error(run: Callable[[], Run]) -> Run:
+    """What ``run`` gives; of a group of errors the first one is raised, which is what a caller can tell apart."""
+    try:
+        return run()
+    except ExceptionGroup as e:
+        raise e.exceptions[0] from None
 
 
 class Baseline:
@@ -123,8 +131,8 @@ class OurHost:
         self._dir.cleanup()
 
     def transcribe(self, clips: Sequence[Clip], language: str) -> Run:
-        """All ``clips``, ``concurrency`` at a time: when one is answered, the next is sent."""
-        return asyncio.run(self._transcribe(clips, language))
+        """All ``clips``, ``concurrency`` at a time: when one is answered, the next is sent. Raises RuntimeError."""
+        return first_error(lambda: asyncio.run(self._transcribe(clips, language)))
 
     def at_once(self, concurrency: int) -> OurHost:
         """From now so many clips at a time; itself."""

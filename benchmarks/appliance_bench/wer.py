@@ -1,7 +1,8 @@
 """Word error rate: normalise, align, count, and say how sure one can be of a difference.
 
 What it is: Levenshtein distance over words after a small normalisation that is the same for both sides
-(case, punctuation, numerals written as English words), and a paired bootstrap over utterances.
+(case, punctuation, the spellings of ``wer_scripts``, numerals written as English words), and a paired bootstrap over
+utterances.
 What it refuses to be: a spelling reform. Contractions, British spellings and word splits count as errors
 for everyone alike; Whisper's own normaliser hides more than that.
 Cost: O(n*m) a pair in plain Python, about 1 ms for 60 words; a bootstrap of 10,000 draws over 600
@@ -16,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from appliance_bench.wer_scripts import one_spelling
 
 # fmt: off
 _UNITS = (
@@ -66,11 +69,11 @@ def _spell(match: re.Match[str]) -> str:
 
 
 def normalise(text: str) -> list[str]:
-    """Words of ``text``: lower case, letters and marks only, ASCII numerals as English words.
+    """Words of ``text``: one spelling, lower case, letters and marks only, numerals of any script as English words.
 
     Up to three digits (or grouped by commas) are a number; four and more without commas are digits.
     """
-    text = unicodedata.normalize("NFKC", text).lower().replace("’", "'").replace("'", "")
+    text = one_spelling(text).lower().replace("’", "'").replace("'", "")
     text = text.replace("&", " and ").replace("%", " percent ")
     text = _NUMERAL.sub(_spell, text)
     kept = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in text)

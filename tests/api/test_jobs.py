@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import openai
 import pytest
 
 from appliance.api import webhook
+from appliance.api.job_runner import JobRunner
 from appliance.api.job_store import Job, JobStore, ended
-from appliance.errors import BadRequest
+from appliance.errors import ApplianceError, BadRequest, EngineGone, EngineUnavailable
 from appliance.ledger import new_id
 from appliance.networks import parse_networks
+
+if TYPE_CHECKING:
+    from appliance.api.service import Service
 
 SECRET = "whsec_" + "YXBwbGlhbmNlLXdlYmhvb2stc2VjcmV0LW9mLTMyLWI="
 
@@ -71,6 +77,62 @@ def test_half_a_job_is_no_job(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     (tmp_path / ("job_" + "0" * 28)).mkdir()
     assert store.all() == []
+
+
+class Dying(JobRunner):
+    """Its engine dies ``deaths`` times, and is away once after each."""
+
+    def __init__(self, store: JobStore, deaths: int) -> None:
+        self.waited: list[float] = []
+        self.left: list[ApplianceError] = [
+            error for _ in range(deaths) for error in (EngineGone("it broke off"), EngineUnavailable("it starts"))
+        ]
+        settings = SimpleNamespace(speech=SimpleNamespace(job_deadline_s=3600.0, jobs_at_once=1, job_keep_s=60.0))
+        service = SimpleNamespace(
+            settings=settings,
+            ledger=SimpleNamespace(key=lambda key_id: object()),
+            monotonic=lambda: sum(self.waited),
+            now_ms=lambda: 5000,
+            new_id=lambda: new_id("req", 5000),
+        )
+        super().__init__(cast("Service", service), store, self._wait)
+
+    async def _wait(self, seconds: float) -> None:
+        self.waited.append(seconds)
+
+    async def _once(self, job: Job, *given: Any) -> tuple[bytes, Job]:
+        if self.left:
+            raise self.left.pop(0)
+        return b"said", ended(job, "completed", 200, "text/plain", 6000)
+
+
+@pytest.mark.parametrize(("deaths", "status", "waits"), [(0, "completed", 0), (2, "completed", 4), (3, "failed", 4)])
+async def test_a_job_outlives_its_engine_twice_but_kills_it_no_third_time(
+    tmp_path: Path, deaths: int, status: str, waits: int
+) -> None:
+    store = JobStore(tmp_path / "jobs")
+    one = job()
+    store.add(one, b"audio")
+    runner = Dying(store, deaths)
+    await runner._run(one.id)
+    found = store.get(one.id)
+    assert found is not None
+    assert (found.status, len(runner.waited)) == (status, waits)
+    assert store.result(one.id) == b"said" if status == "completed" else b"it broke off" in store.result(one.id)
+
+
+async def test_the_newest_figure_is_the_one_that_stays(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "jobs")
+    one = job()
+    store.add(one, b"audio")
+    runner = Dying(store, 0)
+    for percent in range(1, 60):
+        runner._reached(one.id, percent)
+        if percent % 7 == 0:
+            await asyncio.sleep(0)
+    while runner._calls:
+        await asyncio.gather(*runner._calls)
+    assert store.percent(one) == 59
 
 
 LISTED = ("https://hooks.example.in", "http://127.0.0.1:9000")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import http.server
+import json
+import threading
 import wave
 from pathlib import Path
+from typing import Any
 
+import av
 import pytest
 
 from appliance_bench import wer
-from appliance_bench.hearing import compared, invented, joined, score
+from appliance_bench.hearing import compared, invented, joined, parser, score, server_of
 from appliance_bench.hearing_corpora import SENTENCES, directory
+from appliance_bench.hearing_hours import encoded
 from appliance_bench.speech_corpus import Clip, NoCorpus
 from appliance_bench.speech_sides import Run
 
@@ -60,3 +66,51 @@ def test_a_directory_and_one_recording_of_it(tmp_path: Path) -> None:
 def test_a_sentence_for_each_of_fifteen_languages() -> None:
     assert len(SENTENCES) == 15
     assert all(5 <= len(wer.normalise(text)) <= 12 for text in SENTENCES.values())
+
+
+class Recogniser(http.server.BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        known = self.headers["authorization"] == "Bearer secret" and self.path == "/v1/audio/transcriptions"
+        text = "a" if b'filename="a.wav"' in body and b"their-model" in body else "b"
+        answer = json.dumps({"text": text}).encode()
+        self.send_response(200 if known else 401)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *args: Any) -> None:
+        """Quiet."""
+
+
+def test_another_server_is_the_other_side(tmp_path: Path) -> None:
+    clips = [clip(tmp_path, "a", "a"), clip(tmp_path, "b", "b")]
+    (tmp_path / "key").write_text("secret\n")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Recogniser)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_address[1]}/v1/"
+        args = parser().parse_args(
+            ["--against", url, "--against-model", "their-model", "--against-key", str(tmp_path / "key")]
+        )
+        other = server_of(args)
+        assert other is not None
+        assert other.transcribe(clips, "en").texts == {"a": "a", "b": "b"}
+        args.against_key = ""
+        with pytest.raises(RuntimeError, match="answered 401"):  # which is how a language without a token is told
+            server_of(args).transcribe(clips, "en")  # type: ignore[union-attr]
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert server_of(parser().parse_args([])) is None
+
+
+def test_a_recording_of_hours_is_the_clip_again_and_again(tmp_path: Path) -> None:
+    one = clip(tmp_path, "a", "a", 2.0)
+    out = encoded(one.path, 3, tmp_path / "long.ogg")
+    with av.open(str(out)) as container:
+        frames = list(container.decode(audio=0))
+        assert container.streams.audio[0].codec_context.name == "opus"
+    seconds = sum(frame.samples / frame.sample_rate for frame in frames)
+    assert seconds == pytest.approx(6.0, abs=0.1)
+    assert encoded(one.path, 3, out) == out

@@ -177,6 +177,14 @@ def test_what_is_spoken_can_be_asked_alone(speech: Speech) -> None:
     assert refused["code"] == "language_required"
 
 
+def test_an_address_in_place_of_a_file_is_named_as_such(speech: Speech) -> None:
+    refused = speech.stack.client.post(
+        "/v1/audio/transcriptions", data={"model": "whisper-1"}, files={"file": (None, b"HTTPS://example.test/a.mp3")}
+    )
+    assert (refused.status_code, "fetches nothing" in refused.json()["error"]["message"]) == (400, True)
+    assert not speech.whisper.calls
+
+
 def test_keywords_reach_the_engine(speech: Speech) -> None:
     assert speech.post(language="en", **{"keywords[]": ["UPI", "Aadhaar"]}).status_code == 200
     assert speech.whisper.calls[0][1]["hotwords"] == ["UPI", "Aadhaar"]

@@ -226,9 +226,10 @@ def session(events: Events, **limits: Any) -> Session:
         (b'{"type": "session.update", "session": {"audio": {"input": {"format": {"type": "audio/mp3"}}}}}', "format"),
         (b'{"type": "session.update", "session": {"audio": 1}}', "session.audio"),
         (b'{"type": "session.update", "session": {"turn_detection": {"type": "semantic_vad"}}}', "turn_detection"),
-        (
-            b'{"type": "session.update", "session": {"turn_detection": {"type": "server_vad", "threshold": 9}}}',
-            "turn_detection",
+        *(
+            (b'{"type": "session.update", "session": {"turn_detection": {"type": "server_vad", %s}}}' % wrong, vad)
+            for vad in ("turn_detection",)
+            for wrong in (b'"threshold": 9', b'"threshold": 0', b'"silence_duration_ms": "Infinity"')
         ),
     ],
 )
@@ -250,6 +251,13 @@ async def test_the_betas_form_of_settings_is_understood(events: Events) -> None:
     shown = updated["session"]["audio"]["input"]
     assert shown["format"] == {"type": "audio/pcmu", "rate": 8000}
     assert (shown["transcription"]["language"], shown["turn_detection"]) == ("ta", None)
+
+
+async def test_no_padding_is_a_wish_and_not_an_absence(events: Events) -> None:
+    vad = '{"type": "server_vad", "prefix_padding_ms": 0, "silence_duration_ms": null}'
+    await session(events).receive(f'{{"type": "session.update", "session": {{"turn_detection": {vad}}}}}')
+    shown = events.seen[0]["session"]["audio"]["input"]["turn_detection"]
+    assert (shown["prefix_padding_ms"], shown["silence_duration_ms"]) == (0, 500)
 
 
 def append(samples: np.ndarray) -> bytes:
