@@ -305,6 +305,7 @@ class Test:
                 "appliance-gateway.service",
                 "appliance-engine@chat.service",
                 "appliance-engine@transcribe.service",
+                "appliance-engine@translate.service",
             )
             shown = {unit: inside(f"systemctl show -P StatusText {unit}").strip() for unit in units}
             seen["status"] = shown
@@ -428,7 +429,7 @@ class Test:
         home = self.tree.path / HOME
         environ = os.environ | {"APPLIANCE_HOME": str(home), "APPLIANCE_RUN": str(self.scratch / "run")}
         run(program, "bundle", "key", str(self.scratch / "bundle.key"))
-        options = ("--models", "smollm2-135m-instruct,whisper-base", "--target", "cpu", "--wheels", str(wheels))
+        options = ("--models", "smollm2-135m-instruct,whisper-base,indictrans2-embedded", "--target", "cpu", "--wheels", str(wheels))
         archive, key = str(self.archive(OFFLINE)), str(self.scratch / "bundle.key")
         create = (program, "bundle", "create", *options, "--archive", archive, "--key", key)
         made = run(*create, "-o", str(bundle), env=environ, cwd=ROOT).stdout
@@ -438,7 +439,7 @@ class Test:
         check(same == digest_of(Path(f"{bundle}.2")), "and other bytes")
         unpacked, trust = self.scratch / "bundle", ("--trust", key + ".pub")
         run(program, "bundle", "unpack", str(bundle), str(unpacked), *trust, env=environ)
-        for name in ("smollm2-135m-instruct", "whisper-base"):
+        for name in ("smollm2-135m-instruct", "whisper-base", "indictrans2-embedded"):
             shutil.rmtree(home / "models" / name)
         before = self.digest()
         environment = {"UV_CACHE_DIR": "/var/cache/uv-offline", "UV_LINK_MODE": "copy"}

@@ -17,6 +17,7 @@ from appliance.supervisor.probe import Answer, probe, shown_by
 
 _ANSWERS_WITHIN_S = 60.0
 _LIVING = ("ready", "swapping")
+_FROM_THE_STORE = ("vllm", "whisper", "conformer", "translate")
 
 
 def gateway(status: Mapping[str, Any]) -> Check:
@@ -106,9 +107,7 @@ def models(settings: Settings) -> Check:
     from appliance_models.store import servable
 
     wrong = []
-    wanted = [
-        engine.model for engine in settings.engines.values() if engine.kind in ("vllm", "whisper") and engine.model
-    ]
+    wanted = [name for engine in settings.engines.values() if engine.kind in _FROM_THE_STORE for name in engine.served]
     for name in wanted:
         try:
             servable(settings.models_dir, name)
