@@ -33,6 +33,7 @@ MIRROR = "http://deb.debian.org/debian"
 # how this machine reaches its registries; the tree has to reach them the same way
 BORROWED = ("etc/pip.conf", "etc/resolv.conf", "etc/hosts", "etc/ssl/certs/ca-certificates.crt", "etc/xdg/pip")
 NEXT, OFFLINE = "0.1.1", "0.1.2"
+MODELS = ("smollm2-135m-instruct", "whisper-base", "indictrans2-embedded")
 # what a digest of a ledger leaves out: the lines that backing up and restoring themselves write
 UNSTABLE = ("audit", "jobs", "gateways", "meta", "beats")
 
@@ -92,8 +93,12 @@ class Tree:
         if self.path.exists():
             self.unmake()  # of a run that was killed, or asked to keep it
         if not (self.base / "etc/debian_version").exists():
+            # under its name only when it is whole: what a killed debootstrap leaves behind cannot be gone on with
+            part = self.base.with_name(self.base.name + ".part")
+            shutil.rmtree(part, ignore_errors=True)
             packages = "--include=python3,ca-certificates,iproute2"
-            run("debootstrap", "--variant=minbase", packages, "bookworm", str(self.base), MIRROR)
+            run("debootstrap", "--variant=minbase", packages, "bookworm", str(part), MIRROR)
+            part.rename(self.base)
         run("cp", "-a", "--reflink=auto", str(self.base), str(self.path))
         for name in BORROWED:
             source, target = Path("/") / name, self.path / name
@@ -429,7 +434,7 @@ class Test:
         home = self.tree.path / HOME
         environ = os.environ | {"APPLIANCE_HOME": str(home), "APPLIANCE_RUN": str(self.scratch / "run")}
         run(program, "bundle", "key", str(self.scratch / "bundle.key"))
-        options = ("--models", "smollm2-135m-instruct,whisper-base,indictrans2-embedded", "--target", "cpu", "--wheels", str(wheels))
+        options = ("--models", ",".join(MODELS), "--target", "cpu", "--wheels", str(wheels))
         archive, key = str(self.archive(OFFLINE)), str(self.scratch / "bundle.key")
         create = (program, "bundle", "create", *options, "--archive", archive, "--key", key)
         made = run(*create, "-o", str(bundle), env=environ, cwd=ROOT).stdout
@@ -439,7 +444,7 @@ class Test:
         check(same == digest_of(Path(f"{bundle}.2")), "and other bytes")
         unpacked, trust = self.scratch / "bundle", ("--trust", key + ".pub")
         run(program, "bundle", "unpack", str(bundle), str(unpacked), *trust, env=environ)
-        for name in ("smollm2-135m-instruct", "whisper-base", "indictrans2-embedded"):
+        for name in MODELS:
             shutil.rmtree(home / "models" / name)
         before = self.digest()
         environment = {"UV_CACHE_DIR": "/var/cache/uv-offline", "UV_LINK_MODE": "copy"}
