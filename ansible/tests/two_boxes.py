@@ -3,8 +3,8 @@
 What it is: three network namespaces joined by cables (veth): the site with its PostgreSQL, load balancer and callers,
 and two boxes, each with a gateway, a fake engine and processes of its own. One box is killed (every process of it at
 once) and comes back; later the other's cable is pulled in the middle of a transaction. Only what was in flight on the
-lost box may fail, each caller has to be told, the other box has to go on, and the ledger has to hold every request once. What was seen is written to
-``benchmarks/results/two-boxes-DATE.json``.
+lost box may fail, each caller has to be told, the other has to go on, and the ledger has to hold every request once.
+What was seen is written to ``benchmarks/results/two-boxes-DATE.json``.
 What it refuses to be: part of the default suite, or a load test. It needs root and leaves with its reason without.
 What it costs: about a minute.
 """

@@ -153,9 +153,8 @@ def create_admin(engine: Engine, actor: Actor, keep: Any) -> str | None:
     Returns the secret.
     """
     with change(engine, actor) as changing:
-        if (
-            engine.dialect.name == "postgresql"
-        ):  # two boxes may start for the first time at once; SQLite has one writer
+        # two boxes may start for the first time at once; SQLite has one writer
+        if engine.dialect.name == "postgresql":
             changing.connection.execute(text("LOCK TABLE keys IN SHARE ROW EXCLUSIVE MODE"))
         live = select(keys.c.name).where(keys.c.revoked_ms.is_(None), keys.c.tenant_id == DEFAULT_TENANT)
         opens = or_(keys.c.expires_ms.is_(None), keys.c.expires_ms > changing.now_ms)
