@@ -33,6 +33,18 @@ def gateway(status: Mapping[str, Any]) -> Check:
     return green("gateway", where)
 
 
+def live(settings: Settings, status: Mapping[str, Any]) -> Iterator[Check]:
+    """Whether live audio is taken, where there is an engine that could hear it."""
+    if not settings.live.enabled or all(engine.task != "transcribe" for engine in settings.engines.values()):
+        return
+    found = status["live"]
+    if found is not None and found["phase"] == "ready":
+        yield green("live", f"{found['address']}, {found['sessions']} sessions")
+    else:
+        fix = "systemctl start appliance-live, then journalctl -u appliance-live -n 50; or [live] enabled = false"
+        yield yellow("live", "takes no live audio: it does not run, or does not answer", fix)
+
+
 def engines(settings: Settings, ask: Callable[..., Answer] = probe) -> Iterator[Check]:
     """One real answer from each engine that runs here."""
     for name, engine in settings.engines.items():
