@@ -545,7 +545,7 @@ class Test:
         environment = {"UV_CACHE_DIR": "/var/cache/uv-offline", "UV_LINK_MODE": "copy"}
         extra = {
             "appliance_version": OFFLINE,
-            "appliance_bundle": str(unpacked),
+            "bundle": str(unpacked),
             "appliance_build_environment": environment,
         }
         recap = self.play("site.yml", cut=True, **{"": json.dumps(extra)})
