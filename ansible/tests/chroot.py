@@ -21,6 +21,7 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -171,6 +172,49 @@ class Tree:
     def sh(self, command: str, **options: Any) -> str:
         """What a shell inside prints."""
         return run("chroot", str(self.path), "/bin/sh", "-c", command, **options).stdout
+
+
+class Streams:
+    """One caller after another through the proxy, from the booted tree's network: whole, refused, or cut."""
+
+    def __init__(self, first: str, tree: Path, key: str) -> None:
+        asked = {
+            "model": "default",
+            "messages": [{"role": "user", "content": "Tell me about India."}],
+            "max_tokens": 48,
+        }
+        url = f"https://{NAME}/v1/chat/completions"
+        self._command = (
+            *("nsenter", "-t", first, "-n", "curl", "-sS", "-N", "-m", "90"),
+            *("--cacert", f"{tree}/etc/appliance-edge/ca.crt"),
+            *("--resolve", f"{NAME}:443:127.0.0.1", "-H", f"Authorization: Bearer {key}", "-w", "\n%{http_code}", url),
+            *("-d", json.dumps({**asked, "stream": True})),
+        )  # fmt: skip
+        self.whole = self.refused = 0
+        self.cut: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(3)]
+
+    def _ask(self) -> None:
+        while not self._stop.wait(0.2):
+            said = subprocess.run(self._command, capture_output=True, text=True, check=False).stdout
+            body, _, status = said.rpartition("\n")
+            if status != "200":
+                self.refused += 1
+            elif "data: [DONE]" in body:
+                self.whole += 1
+            else:
+                self.cut.append(body[-300:])
+
+    def __enter__(self) -> Streams:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
 
 
 class Test:
@@ -355,6 +399,7 @@ class Test:
                 "supervisor of chat killed (SIGKILL)": self.restarts(inside, units[1], "KILL"),
             }
             inside("/usr/local/bin/appliance doctor --gate --wait 400")
+            seen["switched"] = self.switches(inside)
             seen["live"] = self.hears(inside)
             seen["hosted"] = self.permits(inside)
             seen["way_out"] = self.way_out(inside)
@@ -362,6 +407,35 @@ class Test:
             left = inside("ps -u appliance,appliance-hosted -o pid= || true").split()
             check(left == [], f"after stopping everything processes are left: {left}")
         return seen
+
+    def switches(self, inside: Callable[..., str]) -> dict[str, Any]:
+        """The playbook's own stop, start and gate against systemd, to a kept release and back, while callers stream."""
+        # stands for chroot, for community.general.chroot: the command runs in the booted tree
+        program = self.scratch / "inside.sh"
+        path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root"
+        program.write_text(f'#!/bin/sh\nshift\nexec nsenter -t {self.first} -a -- env -i {path} "$@"\n')
+        program.chmod(0o755)
+        before, seen = self.digest(), {}
+        with Streams(self.first, self.tree.path, self.key) as streams:
+            self.until(lambda: streams.whole > 0, "a stream", 120)
+            for version in (NEXT, "0.1.0"):
+                began = time.monotonic()
+                self.play("rollback.yml", appliance_version=version, ansible_chroot_exe=str(program))
+                seen[f"to {version}"] = f"{time.monotonic() - began:.0f} s, with a real answer from each engine"
+                check(version in inside("/usr/local/bin/appliance --version"), f"it does not run {version}")
+            said = ""
+            try:  # it is there since failing_upgrade, and its migration still breaks
+                self.play("rollback.yml", appliance_version="0.1.9", ansible_chroot_exe=str(program))
+            except Failed as e:
+                said = re.sub(r"\s+", " ", str(e))
+            check("0.1.0 runs again" in said, f"the broken release was not undone: {said[-600:]}")
+            inside("/usr/local/bin/appliance doctor --gate --wait 400")
+            served = streams.whole
+            self.until(lambda: streams.whole > served, "a stream after everything", 60)
+        check(streams.cut == [], f"streams were cut: {streams.cut[:3]}")
+        check(before != self.digest(), "the streams are not in the ledger")
+        seen["to a broken release"] = "undone, 0.1.0 serves again"
+        return seen | {"streams meanwhile": {"whole": streams.whole, "refused": streams.refused, "cut": 0}}
 
     def hears(self, inside: Callable[..., str]) -> str:
         """A WebSocket through the proxy to the process of live audio: with a key, and without one."""
@@ -607,7 +681,7 @@ class Test:
 
 
 STEPS = (
-    "install", "again", "answers", "boots", "upgrade", "roll_back", "refused", "failing_upgrade", "back_up_and_restore",
+    "install", "again", "answers", "upgrade", "roll_back", "refused", "failing_upgrade", "boots", "back_up_and_restore",
     "offline", "secrets_stay", "uninstall",
 )  # fmt: skip
 
