@@ -6,7 +6,7 @@
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test check lock clean setup setup-dev models bench-gateway bench-speech bench-translate bench-routing gpu-check speech-doc faults-doc measure-policy soak bench-report soak-engines train-language-id measure-language-id train-embedded lint-deploy test-deploy dist test-slow bench-hearing codemix
+.PHONY: help serve test check lock clean setup setup-dev models bench-gateway bench-speech bench-translate bench-routing gpu-check speech-doc faults-doc measure-policy soak bench-report soak-engines train-language-id measure-language-id train-embedded lint-deploy test-deploy dist test-slow bench-hearing codemix test-two-boxes
 
 serve: setup models ## set up, fetch the models, and serve on APPLIANCE_HOST:APPLIANCE_PORT
 	@exec $(PY) -m appliance serve
@@ -103,6 +103,9 @@ lint-deploy: .venv-deploy/stamp ## ansible-lint (production, strict) and yamllin
 
 test-deploy: .venv-deploy/stamp ## the playbooks on a Debian tree of its own: root, 10 to 30 minutes, 9 GB
 	@python3.11 ansible/tests/chroot.py $(ARGS)
+
+test-two-boxes: setup-dev ## two boxes on one PostgreSQL in network namespaces, one dies under load: root, 1 minute
+	@$(PY) ansible/tests/two_boxes.py $(ARGS)
 
 dist: ## the archive that ansible/ installs, of the commit that is checked out
 	@mkdir -p dist

@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app": VALUES
     | {"api", "pipeline", "policy", "engines", "ledger", "metrics", "logs", "tracing", "traced", "notify"},
     # policy is pure; the hosted process checks permits by the very functions that bound them
-    "hosts": VALUES | {"logs", "policy"},
+    "hosts": VALUES | {"logs", "policy", "notify"},
     "bundle": VALUES,
     "doctor": VALUES | {"supervisor", "ledger", "logs"},
     "supervisor": VALUES | {"hosts", "jsonlines", "logs", "notify"},

@@ -16,10 +16,12 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,8 +35,39 @@ MIRROR = "http://deb.debian.org/debian"
 # how this machine reaches its registries; the tree has to reach them the same way
 BORROWED = ("etc/pip.conf", "etc/resolv.conf", "etc/hosts", "etc/ssl/certs/ca-certificates.crt", "etc/xdg/pip")
 NEXT, OFFLINE = "0.1.1", "0.1.2"
+MODELS = ("smollm2-135m-instruct", "whisper-base", "indictrans2-embedded")
 # what a digest of a ledger leaves out: the lines that backing up and restoring themselves write
 UNSTABLE = ("audit", "jobs", "gateways", "meta", "beats")
+
+
+SECRET = "not-in-any-log"
+# nobody is asked: what is tried is the unit, its key, its permits and its user's way out
+HOSTED = """
+[engines.hosted]
+kind = "hosted"
+api_key_file = "gemini-key"
+[engines.hosted.hosted]
+region = "global"
+check = false
+"""
+NAME = "appliance.test.internal"
+OUTSIDE = """
+import socket, sys
+server = socket.create_server((sys.argv[1], 443))
+print("listening", flush=True)
+while True:
+    server.accept()[0].close()
+"""
+UNPERMITTED = """
+import json, socket
+body = json.dumps({"model": "gemini-3.1-flash-lite", "messages": [{"role": "user", "content": "hello"}]})
+head = ["POST /v1/chat/completions HTTP/1.1", "host: h", "connection: close", "content-type: application/json"]
+with socket.socket(socket.AF_UNIX) as asking:
+    asking.connect("/run/appliance-hosted/hosted.sock")
+    asking.sendall("\\r\\n".join([*head, f"content-length: {len(body)}", "", body]).encode())
+    print(asking.makefile().read())
+"""
+OUT, BACK = "198.51.100.1", "198.51.100.2"
 
 
 class Skip(Exception):
@@ -92,8 +125,12 @@ class Tree:
         if self.path.exists():
             self.unmake()  # of a run that was killed, or asked to keep it
         if not (self.base / "etc/debian_version").exists():
+            # under its name only when it is whole: what a killed debootstrap leaves behind cannot be gone on with
+            part = self.base.with_name(self.base.name + ".part")
+            shutil.rmtree(part, ignore_errors=True)
             packages = "--include=python3,ca-certificates,iproute2"
-            run("debootstrap", "--variant=minbase", packages, "bookworm", str(self.base), MIRROR)
+            run("debootstrap", "--variant=minbase", packages, "bookworm", str(part), MIRROR)
+            part.rename(self.base)
         run("cp", "-a", "--reflink=auto", str(self.base), str(self.path))
         for name in BORROWED:
             source, target = Path("/") / name, self.path / name
@@ -137,6 +174,49 @@ class Tree:
         return run("chroot", str(self.path), "/bin/sh", "-c", command, **options).stdout
 
 
+class Streams:
+    """One caller after another through the proxy, from the booted tree's network: whole, refused, or cut."""
+
+    def __init__(self, first: str, tree: Path, key: str) -> None:
+        asked = {
+            "model": "default",
+            "messages": [{"role": "user", "content": "Tell me about India."}],
+            "max_tokens": 48,
+        }
+        url = f"https://{NAME}/v1/chat/completions"
+        self._command = (
+            *("nsenter", "-t", first, "-n", "curl", "-sS", "-N", "-m", "90"),
+            *("--cacert", f"{tree}/etc/appliance-edge/ca.crt"),
+            *("--resolve", f"{NAME}:443:127.0.0.1", "-H", f"Authorization: Bearer {key}", "-w", "\n%{http_code}", url),
+            *("-d", json.dumps({**asked, "stream": True})),
+        )  # fmt: skip
+        self.whole = self.refused = 0
+        self.cut: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(3)]
+
+    def _ask(self) -> None:
+        while not self._stop.wait(0.2):
+            said = subprocess.run(self._command, capture_output=True, text=True, check=False).stdout
+            body, _, status = said.rpartition("\n")
+            if status != "200":
+                self.refused += 1
+            elif "data: [DONE]" in body:
+                self.whole += 1
+            else:
+                self.cut.append(body[-300:])
+
+    def __enter__(self) -> Streams:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
 class Test:
     """The steps, in their order; each returns what it saw."""
 
@@ -145,6 +225,7 @@ class Test:
         self.scratch = scratch
         self.inventory = scratch / "inventory.yml"
         self.key = ""
+        self.first = ""  # process 1 of a booted tree
 
     def play(self, playbook: str, cut: bool = False, **extra: str) -> dict[str, int]:
         """Run a playbook, in a network namespace of its own where the network is ``cut``; its recap."""
@@ -167,8 +248,10 @@ class Test:
             "appliance_archive": str(self.archive("0.1.0")),
             "appliance_set": "cpu",
             "appliance_build_environment": {**passed, "UV_LINK_MODE": "copy", "UV_CACHE_DIR": "/var/cache/uv"},
-            "appliance_secrets": {"webhook-key": "a secret of the test: not-in-any-log"},
-            "edge_name": "appliance.test.internal",
+            "appliance_secrets": {"webhook-key": f"a secret of the test: {SECRET}", "gemini-key": f"{SECRET}-either"},
+            "appliance_hosted": True,
+            "appliance_hosted_settings": HOSTED,
+            "edge_name": NAME,
             "backup_recipients": [public],
             "preflight_ports": [],
         }
@@ -204,6 +287,8 @@ class Test:
         for unit in (
             "appliance.target",
             "appliance-gateway.service",
+            "appliance-live.service",
+            "appliance-hosted.service",
             "appliance-engine@.service",
             "appliance-backup.service",
         ):
@@ -294,7 +379,7 @@ class Test:
             seen["failed_units"] = inside("systemctl list-units --failed --plain --no-legend").split()[:1]
             question = [{"role": "user", "content": "What is the capital of India?"}]
             asked = json.dumps({"model": "default", "messages": question, "max_tokens": 32, "temperature": 0})
-            name = "appliance.test.internal"
+            name = NAME
             curl = f"curl -sS -m 60 --cacert {self.tree.path}/etc/appliance-edge/ca.crt --resolve {name}:443:127.0.0.1"
             said = inside(
                 f"{curl} -H 'Authorization: Bearer {self.key}' https://{name}/v1/chat/completions -d '{asked}'", "-n"
@@ -305,6 +390,7 @@ class Test:
                 "appliance-gateway.service",
                 "appliance-engine@chat.service",
                 "appliance-engine@transcribe.service",
+                "appliance-engine@translate.service",
             )
             shown = {unit: inside(f"systemctl show -P StatusText {unit}").strip() for unit in units}
             seen["status"] = shown
@@ -313,11 +399,98 @@ class Test:
                 "supervisor of chat killed (SIGKILL)": self.restarts(inside, units[1], "KILL"),
             }
             inside("/usr/local/bin/appliance doctor --gate --wait 400")
-            check("policy drop" in inside("nft list table inet appliance"), "the firewall is not loaded")
+            seen["switched"] = self.switches(inside)
+            seen["live"] = self.hears(inside)
+            seen["hosted"] = self.permits(inside)
+            seen["way_out"] = self.way_out(inside)
             inside("systemctl stop appliance.target 'appliance-*.service'")
-            left = inside("ps -u appliance -o pid= || true").split()
+            left = inside("ps -u appliance,appliance-hosted -o pid= || true").split()
             check(left == [], f"after stopping everything processes are left: {left}")
         return seen
+
+    def switches(self, inside: Callable[..., str]) -> dict[str, Any]:
+        """The playbook's own stop, start and gate against systemd, to a kept release and back, while callers stream."""
+        # stands for chroot, for community.general.chroot: the command runs in the booted tree
+        program = self.scratch / "inside.sh"
+        path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root"
+        program.write_text(f'#!/bin/sh\nshift\nexec nsenter -t {self.first} -a -- env -i {path} "$@"\n')
+        program.chmod(0o755)
+        before, seen = self.digest(), {}
+        with Streams(self.first, self.tree.path, self.key) as streams:
+            self.until(lambda: streams.whole > 0, "a stream", 120)
+            for version in (NEXT, "0.1.0"):
+                began = time.monotonic()
+                self.play("rollback.yml", appliance_version=version, ansible_chroot_exe=str(program))
+                seen[f"to {version}"] = f"{time.monotonic() - began:.0f} s, with a real answer from each engine"
+                check(version in inside("/usr/local/bin/appliance --version"), f"it does not run {version}")
+            said = ""
+            try:  # it is there since failing_upgrade, and its migration still breaks
+                self.play("rollback.yml", appliance_version="0.1.9", ansible_chroot_exe=str(program))
+            except Failed as e:
+                said = re.sub(r"\s+", " ", str(e))
+            check("0.1.0 runs again" in said, f"the broken release was not undone: {said[-600:]}")
+            inside("/usr/local/bin/appliance doctor --gate --wait 400")
+            served = streams.whole
+            self.until(lambda: streams.whole > served, "a stream after everything", 60)
+        check(streams.cut == [], f"streams were cut: {streams.cut[:3]}")
+        check(before != self.digest(), "the streams are not in the ledger")
+        seen["to a broken release"] = "undone, 0.1.0 serves again"
+        return seen | {"streams meanwhile": {"whole": streams.whole, "refused": streams.refused, "cut": 0}}
+
+    def hears(self, inside: Callable[..., str]) -> str:
+        """A WebSocket through the proxy to the process of live audio: with a key, and without one."""
+        key = f"-H 'Authorization: Bearer {self.key}'"
+        upgrade = "-H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13'"
+        curl = "curl -sS --http1.1 -m 3 -o /dev/null -w '%{http_code}'"
+        curl += f" --cacert {self.tree.path}/etc/appliance-edge/ca.crt --resolve {NAME}:443:127.0.0.1 {upgrade}"
+        curl += f" -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' https://{NAME}/v1/realtime"
+        self.until(lambda: inside("systemctl is-active appliance-live || true").strip() == "active", "live", 60)
+        said = inside(f"{curl} {key} || true", "-n"), inside(f"{curl} || true", "-n")
+        check(said == ("101", "401"), f"with and without a key the live process said {said}")
+        return "101 with a key, 401 without"
+
+    def permits(self, inside: Callable[..., str]) -> str:
+        """The hosted process runs as its own user, and refuses the gateway's user without a permit."""
+        unit = "appliance-hosted.service"
+        self.until(lambda: "ready" in inside(f"systemctl show -P StatusText {unit}"), unit, 60)
+        pid = inside(f"systemctl show -P MainPID {unit}").strip()
+        user = inside(f"stat -c %U /proc/{pid}").strip()
+        (self.tree.path / "tmp/ask.py").write_text(UNPERMITTED)
+        said = inside("setpriv --reuid=appliance --regid=appliance --init-groups python3 /tmp/ask.py")
+        check(user == "appliance-hosted", f"it runs as {user}")
+        check(" 403 " in said and "permit_missing" in said, f"without a permit it said {said}")
+        return f"user {user}; without a permit 403 permit_missing"
+
+    def way_out(self, inside: Callable[..., str]) -> dict[str, str]:
+        """A cable to a machine outside, which listens on 443: who of this box reaches it, and what it reaches here."""
+        rules = inside("nft list table inet appliance")
+        check("policy drop" in rules, "the firewall is not loaded")
+        run("ip", "link", "add", "apl-test", "type", "veth", "peer", "name", "out", "netns", self.first)
+        outside = None
+        try:
+            run("ip", "addr", "add", f"{OUT}/30", "dev", "apl-test")
+            run("ip", "link", "set", "apl-test", "up")
+            outside = subprocess.Popen((sys.executable, "-c", OUTSIDE, OUT), stdout=subprocess.PIPE)
+            inside(f"ip addr add {BACK}/30 dev out && ip link set out up && ip route add default via {OUT}")
+            assert outside.stdout is not None
+            check(outside.stdout.readline() == b"listening\n", "nobody listens outside")
+            seen = {}
+            for user in ("appliance-hosted", "appliance", "root", "www-data", "prometheus", "nobody"):
+                program = f"import socket; socket.create_connection(({OUT!r}, 443), 2)"
+                line = f'setpriv --reuid={user} --regid=nogroup --clear-groups python3 -c "{program}" 2>&1 && echo out'
+                seen[user] = "out" if inside(f"{line} || true").strip() == "out" else "refused"
+            expected = dict.fromkeys(seen, "refused") | {"appliance-hosted": "out"}
+            check(seen == expected, f"who leaves the box: {seen}")
+            for port, wanted in ((443, True), (8000, False), (9090, False), (9100, False)):
+                with socket.socket() as probe:
+                    probe.settimeout(2)
+                    check((probe.connect_ex((BACK, port)) == 0) == wanted, f"port {port} from outside")
+            return seen | {"from outside": "443 answers; 8000, 9090, 9100 do not"}
+        finally:
+            if outside is not None:
+                outside.kill()
+                outside.wait()
+            subprocess.run(("ip", "link", "del", "apl-test"), check=False, capture_output=True)
 
     def restarts(self, inside: Callable[..., str], unit: str, signal_name: str) -> str:
         """Send a signal to a unit's main process and wait for another one."""
@@ -352,6 +525,7 @@ class Test:
 
         try:
             self.until(up, "systemd", 60)
+            self.first = first
             yield inside
         finally:
             if first:
@@ -365,7 +539,8 @@ class Test:
         version = self.tree.sh("appliance --version").strip()
         check(NEXT in version, f"after the upgrade it is {version}")
         check(self.digest() == before, "the upgrade changed rows of the ledger")
-        return {"recap": recap, "version": version, "ledger": before[:16]}
+        seen = {"recap": recap, "version": version, "ledger": before[:16]}
+        return seen | {"from": "the same tree as 0.1.0: the repository has no tag to build an older release of"}
 
     def roll_back(self) -> dict[str, Any]:
         before = self.digest()
@@ -428,7 +603,7 @@ class Test:
         home = self.tree.path / HOME
         environ = os.environ | {"APPLIANCE_HOME": str(home), "APPLIANCE_RUN": str(self.scratch / "run")}
         run(program, "bundle", "key", str(self.scratch / "bundle.key"))
-        options = ("--models", "smollm2-135m-instruct,whisper-base", "--target", "cpu", "--wheels", str(wheels))
+        options = ("--models", ",".join(MODELS), "--target", "cpu", "--wheels", str(wheels))
         archive, key = str(self.archive(OFFLINE)), str(self.scratch / "bundle.key")
         create = (program, "bundle", "create", *options, "--archive", archive, "--key", key)
         made = run(*create, "-o", str(bundle), env=environ, cwd=ROOT).stdout
@@ -438,13 +613,13 @@ class Test:
         check(same == digest_of(Path(f"{bundle}.2")), "and other bytes")
         unpacked, trust = self.scratch / "bundle", ("--trust", key + ".pub")
         run(program, "bundle", "unpack", str(bundle), str(unpacked), *trust, env=environ)
-        for name in ("smollm2-135m-instruct", "whisper-base"):
+        for name in MODELS:
             shutil.rmtree(home / "models" / name)
         before = self.digest()
         environment = {"UV_CACHE_DIR": "/var/cache/uv-offline", "UV_LINK_MODE": "copy"}
         extra = {
             "appliance_version": OFFLINE,
-            "appliance_bundle": str(unpacked),
+            "bundle": str(unpacked),
             "appliance_build_environment": environment,
         }
         recap = self.play("site.yml", cut=True, **{"": json.dumps(extra)})
@@ -475,9 +650,8 @@ class Test:
 
     def secrets_stay(self) -> dict[str, Any]:
         """No secret in what Ansible printed, in the tree's logs, or readable by others."""
-        secret = "not-in-any-log"
         for log in [*self.scratch.glob("*.log"), *(self.tree.path / HOME / "logs").glob("*")]:
-            check(secret not in log.read_text(errors="replace"), f"{log.name} holds a secret")
+            check(SECRET not in log.read_text(errors="replace"), f"{log.name} holds a secret")
         mode = (self.tree.path / "etc/appliance/secrets/webhook-key").stat().st_mode & 0o777
         check(mode == 0o440, f"the secret's mode is {mode:o}")
         return {"mode": f"{mode:04o}", "logs": "clean"}
@@ -507,7 +681,7 @@ class Test:
 
 
 STEPS = (
-    "install", "again", "answers", "boots", "upgrade", "roll_back", "refused", "failing_upgrade", "back_up_and_restore",
+    "install", "again", "answers", "upgrade", "roll_back", "refused", "failing_upgrade", "boots", "back_up_and_restore",
     "offline", "secrets_stay", "uninstall",
 )  # fmt: skip
 

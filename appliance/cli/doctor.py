@@ -69,9 +69,11 @@ def look(settings: Settings, gate: bool, certificate: Path, try_egress: bool) ->
     if not gate:
         yield checks.plan(settings, os.environ)
     yield checks.ledger(settings)
-    yield checks.gateway(status(settings))
+    seen = status(settings)
+    yield checks.gateway(seen)
     yield from checks.engines(settings)
     if not gate:
+        yield from checks.live(settings, seen)
         yield machine.egress(try_egress)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from appliance.cli.common import settings_or_exit
@@ -14,6 +16,7 @@ from appliance.cli.common import settings_or_exit
 def live(host: str | None, port: int | None, gateway: str | None) -> None:
     """Hold live transcription sessions: WS /v1/realtime, in a process of its own in front of the gateway."""
     from appliance.hosts.live import serve_live
+    from appliance.notify import Notifier
 
     settings = settings_or_exit()
     server = settings.server
@@ -21,4 +24,4 @@ def live(host: str | None, port: int | None, gateway: str | None) -> None:
     url = gateway or f"http://{f'[{local}]' if ':' in local else local}:{server.port}"
     where, port = host or server.host, port or settings.live_port
     click.echo(f"live: ws://{where}:{port}/v1/realtime, through {url}")
-    serve_live(settings, where, port, url)
+    serve_live(settings, where, port, url, Notifier.take(os.environ))

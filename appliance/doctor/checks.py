@@ -17,6 +17,7 @@ from appliance.supervisor.probe import Answer, probe, shown_by
 
 _ANSWERS_WITHIN_S = 60.0
 _LIVING = ("ready", "swapping")
+_FROM_THE_STORE = ("vllm", "whisper", "conformer", "translate")
 
 
 def gateway(status: Mapping[str, Any]) -> Check:
@@ -30,6 +31,18 @@ def gateway(status: Mapping[str, Any]) -> Check:
     if found["phase"] == "draining":
         return yellow("gateway", f"is stopping ({where})", "wait, or systemctl start appliance.target")
     return green("gateway", where)
+
+
+def live(settings: Settings, status: Mapping[str, Any]) -> Iterator[Check]:
+    """Whether live audio is taken, where there is an engine that could hear it."""
+    if not settings.live.enabled or all(engine.task != "transcribe" for engine in settings.engines.values()):
+        return
+    found = status["live"]
+    if found is not None and found["phase"] == "ready":
+        yield green("live", f"{found['address']}, {found['sessions']} sessions")
+    else:
+        fix = "systemctl start appliance-live, then journalctl -u appliance-live -n 50; or [live] enabled = false"
+        yield yellow("live", "takes no live audio: it does not run, or does not answer", fix)
 
 
 def engines(settings: Settings, ask: Callable[..., Answer] = probe) -> Iterator[Check]:
@@ -106,9 +119,7 @@ def models(settings: Settings) -> Check:
     from appliance_models.store import servable
 
     wrong = []
-    wanted = [
-        engine.model for engine in settings.engines.values() if engine.kind in ("vllm", "whisper") and engine.model
-    ]
+    wanted = [name for engine in settings.engines.values() if engine.kind in _FROM_THE_STORE for name in engine.served]
     for name in wanted:
         try:
             servable(settings.models_dir, name)

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from appliance.hosts.live_held import GONE, POLICY, Full, Held, Sessions, hung_u
 from appliance.hosts.live_session import Limits, Listening, Refused, Session
 from appliance.hosts.voice import Voice
 from appliance.logs import set_up
+from appliance.notify import Notifier
 from appliance.settings import Settings
 from appliance.types import LiveState
 
@@ -199,15 +200,28 @@ class Live:
                 await held.receive(raw)  # sound comes from the call alone
 
 
-def create_app(gateway: Gateway, listening: Callable[[], Listening], limits: LiveLimits) -> Starlette:
-    """The ASGI application."""
+def create_app(
+    gateway: Gateway, listening: Callable[[], Listening], limits: LiveLimits, notifier: Notifier | None = None
+) -> Starlette:
+    """The ASGI application. ``notifier`` is told when it starts, and that its event loop turns."""
     live = Live(gateway, listening, limits)
+    manager = notifier or Notifier("", 0.0)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        feeding = asyncio.create_task(manager.feed(lambda: True))
+        manager.ready("holds live sockets")
+        yield
+        manager.stopping()
+        feeding.cancel()
+
     return Starlette(
+        lifespan=lifespan,
         routes=[
             Route("/health", live.health),
             WebSocketRoute("/v1/realtime", live.realtime),
             WebSocketRoute("/v1/realtime/exotel", live.exotel),
-        ]
+        ],
     )
 
 
@@ -255,7 +269,7 @@ def _stop(signum: int, frame: object) -> None:
     sys.exit(0)
 
 
-def serve_live(settings: Settings, host: str, port: int, gateway_url: str) -> None:
+def serve_live(settings: Settings, host: str, port: int, gateway_url: str, notifier: Notifier) -> None:
     """Serve until SIGTERM."""
     set_up("live", "text")
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it writes a line a request
@@ -264,7 +278,7 @@ def serve_live(settings: Settings, host: str, port: int, gateway_url: str) -> No
     client = httpx2.AsyncClient(base_url=gateway_url, timeout=httpx2.Timeout(10.0, read=600.0), trust_env=False)
     limits = limits_of(settings)
     config = uvicorn.Config(
-        create_app(Gateway(client, fresh_token(settings.run)), voice.listening, limits),
+        create_app(Gateway(client, fresh_token(settings.run)), voice.listening, limits, notifier),
         host=host,
         port=port,
         ws="websockets-sansio",

@@ -31,6 +31,15 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "appliance-engine@.service": ("appliance", "appliance-engine@.service.j2", {}),
     "appliance-engine@.gpu.service": ("appliance", "appliance-engine@.service.j2", {"appliance_gpu": True}),
+    "appliance-engine@.mps.service": (
+        "appliance",
+        "appliance-engine@.service.j2",
+        {"appliance_gpu": True, "appliance_mps": True},
+    ),
+    "appliance-live.service": ("appliance", "appliance-live.service.j2", {}),
+    "appliance-gpu-metrics.service": ("monitoring", "appliance-gpu-metrics.service.j2", {}),
+    "appliance-nvidia-mps.service": ("nvidia", "appliance-nvidia-mps.service.j2", {}),
+    "appliance-nvidia-persistence.service": ("nvidia", "appliance-nvidia-persistence.service.j2", {}),
     "appliance-hosted.service": ("appliance", "appliance-hosted.service.j2", {}),
     "engine-memory.conf": ("appliance", "engine-memory.conf.j2", {"appliance_grant": GRANT}),
     "engine-memory.gpu.conf": ("appliance", "engine-memory.conf.j2", {"appliance_grant": {**GRANT, "gpus": [0]}}),
@@ -62,6 +71,15 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
             "hardening_gateway_networks": ["10.20.0.0/24"],
             "hardening_webhooks": ["10.30.0.1"],
             "hardening_package_networks": ["10.40.0.0/24"],
+        },
+    ),
+    "nftables.hosted.conf": (
+        "hardening",
+        "nftables.conf.j2",
+        {
+            "hardening_hosted": True,
+            "hardening_hosted_user": "root",
+            "hardening_hosted_networks": ["192.0.2.0/24", "2001:db8::/32"],
         },
     ),
     "prometheus.yml": ("monitoring", "prometheus.yml.j2", {}),
@@ -97,7 +115,14 @@ def test_golden(name: str) -> None:
     assert text == path.read_text(), f"{name} changed; UPDATE_GOLDEN=1 takes it on"
 
 
-UNITS = ("appliance.target", "appliance-gateway.service", "appliance-engine@.service", "appliance-hosted.service")
+UNITS = (
+    "appliance.target", "appliance-gateway.service", "appliance-engine@.service", "appliance-live.service",
+    "appliance-hosted.service",
+)  # fmt: skip
+OTHERS = (
+    "appliance-backup.service", "appliance-backup.timer", "appliance-gpu-metrics.service",
+    "appliance-nvidia-mps.service", "appliance-nvidia-persistence.service",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +131,13 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("root")
     system = root / "etc/systemd/system"
     system.mkdir(parents=True)
-    for name in (*UNITS, "appliance-backup.service", "appliance-backup.timer"):
+    for name in (*UNITS, *OTHERS):
         (system / name).write_text(rendered(name))
-    for program in ("opt/appliance/current/.venv/bin/appliance", "usr/local/lib/appliance/backup"):
+    ours = ("opt/appliance/current/.venv/bin/appliance", "usr/local/lib/appliance/backup")
+    theirs = ("usr/local/lib/appliance/gpu-metrics", "usr/bin/nvidia-smi", "usr/bin/nvidia-cuda-mps-control", "bin/sh")
+    for program in (*ours, *theirs):
         path = root / program
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!/bin/sh\n")
         path.chmod(0o755)
     for name in ("sysinit", "basic", "shutdown", "network", "network-online", "multi-user", "timers"):
@@ -120,7 +147,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("unit", [*UNITS, "appliance-backup.service", "appliance-backup.timer"])
+@pytest.mark.parametrize("unit", [*UNITS, *OTHERS])
 def test_systemd_finds_nothing_wrong(tree: Path, unit: str) -> None:
     analyze = needs("systemd-analyze")
     name = unit.replace("@.", "@chat.")
@@ -136,6 +163,8 @@ def test_systemd_finds_nothing_wrong(tree: Path, unit: str) -> None:
         ("appliance-gateway.service", 3.0),
         ("appliance-hosted.service", 3.0),
         ("appliance-engine@.service", 3.0),
+        ("appliance-live.service", 3.0),
+        ("appliance-gpu-metrics.service", 5.0),
         ("appliance-backup.service", 5.0),
     ],
 )
@@ -148,7 +177,7 @@ def test_what_systemd_thinks_of_the_sandbox(tree: Path, unit: str, most: float) 
     assert float(found[1]) <= most
 
 
-@pytest.mark.parametrize("unit", ["appliance-gateway.service", "appliance-engine@.service", "appliance-hosted.service"])
+@pytest.mark.parametrize("unit", UNITS[1:])
 def test_systemd_starts_again_what_our_own_loop_would(unit: str) -> None:
     listed = re.search(r"^RestartPreventExitStatus=(.*)$", rendered(unit), re.MULTILINE)
     assert listed is not None
@@ -158,7 +187,7 @@ def test_systemd_starts_again_what_our_own_loop_would(unit: str) -> None:
 
 
 def test_only_the_hosted_process_may_be_let_out() -> None:
-    for name in (*UNITS[1:3], "appliance-backup.service"):
+    for name in (*UNITS[1:4], "appliance-backup.service", "appliance-gpu-metrics.service"):
         assert "\nIPAddressDeny=any\n" in rendered(name), name
     assert "\nIPAddressDeny" not in rendered("appliance-hosted.service")
     for user in re.findall(r'skuid "([^"]+)"', rendered("nftables.conf")):
@@ -172,7 +201,7 @@ def test_secrets_are_in_no_argument_and_no_environment() -> None:
                 assert not re.search(r"(?i)key|secret|token|password", line), f"{name}: {line}"
 
 
-@pytest.mark.parametrize("name", ["nftables.conf", "nftables.everything.conf"])
+@pytest.mark.parametrize("name", ["nftables.conf", "nftables.everything.conf", "nftables.hosted.conf"])
 def test_nft_takes_the_rules(name: str, tmp_path: Path) -> None:
     nft = needs("nft")
     if os.geteuid() != 0:
@@ -205,6 +234,29 @@ def test_a_shell_can_read_the_programs(name: str, tmp_path: Path) -> None:
     said("sh", "-n", str(path))
 
 
+def test_figures_of_the_gpus_are_what_rules_and_dashboard_ask_for(tmp_path: Path) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text(
+        "#!/bin/sh\necho '0, GPU-1a, 37, 1024, 81559, 61, 312.50, 0'\necho '1, GPU-2b, 0, 4, 81559, 40, [N/A], [N/A]'\n"
+    )
+    smi.chmod(0o755)
+    program, file = ROLES / "monitoring/files/gpu-metrics", tmp_path / "gpu.prom"
+    said("python3", str(program), str(file), "once", env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    *figures, seen = file.read_text().splitlines()
+    assert 'nvidia_smi_memory_used_bytes{gpu="0",uuid="GPU-1a"} 1073741824' in figures
+    assert 'nvidia_smi_utilization_gpu_ratio{gpu="0",uuid="GPU-1a"} 0.37' in figures
+    assert not [line for line in figures if "GPU-2b" in line and "power" in line]
+    assert seen.startswith("nvidia_smi_seen_unix_seconds 1")
+    texts = [rendered("rules.yml"), (ROLES / "monitoring/files/dashboard.json").read_text()]
+    asked = set(re.findall(r"nvidia_smi_[a-z_]+", " ".join(texts)))
+    assert asked <= {line.partition("{")[0].partition(" ")[0] for line in (*figures, seen)}
+    # a driver that hangs leaves the file as it was, so that its age tells
+    smi.write_text("#!/bin/sh\nexit 1\n")
+    before = file.read_text()
+    said("python3", str(program), str(file), "once", env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert file.read_text() == before
+
+
 def test_rules_and_dashboard_ask_for_metrics_that_there_are() -> None:
     from appliance.metrics import Metrics
 
@@ -217,5 +269,5 @@ def test_rules_and_dashboard_ask_for_metrics_that_there_are() -> None:
 def test_the_dashboard_is_one_grafana_takes() -> None:
     dashboard = json.loads((ROLES / "monitoring/files/dashboard.json").read_text())
     ids = [panel["id"] for panel in dashboard["panels"]]
-    assert len(ids) == len(set(ids)) == 8
+    assert len(ids) == len(set(ids)) == 10
     assert all(panel["targets"] and panel["datasource"]["uid"] == "${datasource}" for panel in dashboard["panels"])

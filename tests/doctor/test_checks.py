@@ -10,7 +10,7 @@ import pytest
 
 from appliance.doctor import checks
 from appliance.ledger.upgrade import prepare
-from appliance.settings import Settings, load_settings
+from appliance.settings import EngineSettings, Settings, load_settings
 from appliance.supervisor.probe import Answer
 from appliance.types import EngineState
 
@@ -61,6 +61,17 @@ def test_engines_that_are_not_asked(settings: Settings) -> None:
 def test_gateway(phase: str, colour: str) -> None:
     status = {"gateway": {"phase": phase, "address": "127.0.0.1:8000", "running": 2}}
     assert checks.gateway(status).colour == colour
+
+
+@pytest.mark.parametrize(("found", "colour"), [
+    (None, "yellow"), ({"phase": "failed", "sessions": None}, "yellow"), ({"phase": "ready", "sessions": 2}, "green"),
+])  # fmt: skip
+def test_live(settings: Settings, found: dict[str, object] | None, colour: str) -> None:
+    status = {"live": None if found is None else {"address": "127.0.0.1:8001", **found}}
+    engines = {"ear": EngineSettings(kind="fake", task="transcribe")}
+    (check,) = checks.live(settings.model_copy(update={"engines": engines}), status)
+    assert check.colour == colour
+    assert not list(checks.live(settings.model_copy(update={"engines": {}}), status))
 
 
 def test_ledger(settings: Settings) -> None:

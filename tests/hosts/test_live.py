@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -23,6 +25,7 @@ from websockets.exceptions import InvalidStatus
 from appliance.hosts.live import LiveLimits, create_app
 from appliance.hosts.live_gateway import Gateway as ToGateway
 from appliance.hosts.live_session import Limits, Refused, Session
+from appliance.notify import Notifier
 
 KEY = "sk-live"
 LOUD = (np.sin(np.arange(24000)) * 9000).astype("<i2")  # a second
@@ -77,10 +80,11 @@ class Loud:
 
 
 @asynccontextmanager
-async def running(gateway: Gateway, partial_s: float = 0.0, **limits: Any) -> AsyncIterator[openai.AsyncOpenAI]:
-    app = create_app(
-        ToGateway(gateway.client(), "vouched"), Loud, LiveLimits(session=Limits(partial_s=partial_s), **limits)
-    )
+async def running(
+    gateway: Gateway, partial_s: float = 0.0, notifier: Notifier | None = None, **limits: Any
+) -> AsyncIterator[openai.AsyncOpenAI]:
+    bounds = LiveLimits(session=Limits(partial_s=partial_s), **limits)
+    app = create_app(ToGateway(gateway.client(), "vouched"), Loud, bounds, notifier)
     config = uvicorn.Config(app, host="127.0.0.1", port=0, ws="websockets-sansio", log_config=None)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
@@ -92,6 +96,15 @@ async def running(gateway: Gateway, partial_s: float = 0.0, **limits: Any) -> As
         yield openai.AsyncOpenAI(api_key=KEY, base_url=f"http://127.0.0.1:{port}/v1")
         server.should_exit = True
         await serving
+
+
+async def test_systemd_hears_that_it_is_there_and_that_it_lives(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        async with running(Gateway(), notifier=Notifier(str(tmp_path / "notify"), 0.03)):
+            said = [await asyncio.to_thread(manager.recv, 4096) for _ in range(3)]
+    assert [word.split(b"\n")[0] for word in said] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
 
 
 def encoded(samples: np.ndarray) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from appliance.ledger.core import engine
 from appliance.ledger.schema import keys as table
 from appliance.ledger.stores import keys
 from appliance.ledger.stores.changes import Actor
+from appliance.ledger.upgrade import prepare
 
 NOW_S = 1_700_000_000.0
 
@@ -23,6 +26,20 @@ def test_a_live_one_is_enough(where: Any, tmp_path: Path) -> None:
     file.unlink()
     assert ensure_admin_key(where, file) == (False, None)
     assert not file.exists()
+
+
+def test_of_several_boxes_that_start_at_once_one_makes_it(where: Any, tmp_path: Path) -> None:
+    prepare(where)
+    together = threading.Barrier(6)
+
+    def start(number: int) -> bool:
+        together.wait(30)
+        return ensure_admin_key(where, tmp_path / f"admin-{number}.key")[0]
+
+    with ThreadPoolExecutor(6) as boxes:
+        made = list(boxes.map(start, range(6)))
+    assert made.count(True) == 1
+    assert [path.name for path in tmp_path.glob("admin-*.key")] == [f"admin-{made.index(True)}.key"]
 
 
 def test_one_that_expired_is_none(where: Any, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from support import wait_until
 from appliance.errors import LedgerUnavailable, RateLimited
 from appliance.ledger import Ledger, Rejected, gateways
 from appliance.ledger.core import engine, transaction
-from appliance.ledger.postgres import PostgresDb, take_your_time
+from appliance.ledger.postgres import PostgresDb, open_connection, take_your_time
 from appliance.ledger.stores import keys, prices
 from appliance.ledger.stores.changes import Actor
 from appliance.types import Admitted, Key, Turn
@@ -195,6 +195,16 @@ def test_a_transaction_that_was_cut_off_has_ended_before_anything_else_begins(ur
         with pytest.raises(psycopg.OperationalError):
             left.commit()
     db.close()
+
+
+def test_the_server_is_told_to_let_go_of_a_box_that_falls_silent(url: str) -> None:
+    """What it does then, `make test-two-boxes` shows: a cable pulled in the middle of a transaction."""
+    asked = "SELECT current_setting('idle_in_transaction_session_timeout'), current_setting('lock_timeout')"
+    with open_connection(url) as hot, open_connection(url, manual=True) as slow:
+        assert hot.execute(asked).fetchone() == ("4s", "5s")
+        assert slow.execute(asked).fetchone() == ("1min", "5s")
+        take_your_time(slow)
+        assert slow.execute(asked).fetchone() == ("0", "5s")
 
 
 def test_who_waited_for_a_connection_in_vain_says_so_to_the_next_at_once(

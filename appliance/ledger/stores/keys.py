@@ -12,7 +12,7 @@ from typing import Any, cast, get_args
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Engine, Row, RowMapping, insert, or_, select, update
+from sqlalchemy import Engine, Row, RowMapping, insert, or_, select, text, update
 
 from appliance.ledger.core import reading
 from appliance.ledger.ids import new_id
@@ -153,6 +153,9 @@ def create_admin(engine: Engine, actor: Actor, keep: Any) -> str | None:
     Returns the secret.
     """
     with change(engine, actor) as changing:
+        # two boxes may start for the first time at once; SQLite has one writer
+        if engine.dialect.name == "postgresql":
+            changing.connection.execute(text("LOCK TABLE keys IN SHARE ROW EXCLUSIVE MODE"))
         live = select(keys.c.name).where(keys.c.revoked_ms.is_(None), keys.c.tenant_id == DEFAULT_TENANT)
         opens = or_(keys.c.expires_ms.is_(None), keys.c.expires_ms > changing.now_ms)
         admins = select(keys.c.id).where(keys.c.role == "admin", keys.c.revoked_ms.is_(None), opens)
