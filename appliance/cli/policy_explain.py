@@ -176,8 +176,15 @@ def _found(decision: Decision, known: Known, supposed: bool) -> dict[str, Any]:
         "personal_data": seen.asked.personal,
         "needs": sorted(seen.needs),
         "attempts": [
-            {"route": s.route, "engine": s.engine, "model": s.model, "reason": s.reason, "redact": s.redact}
-            for s in decision.attempts
+            {
+                "route": step.route,
+                "engine": step.engine,
+                "model": step.model,
+                # what a judge goes on to has the reason that the judge finds
+                "reason": None if step.ordinal == decision.escalation else step.reason,
+                "redact": step.redact,
+            }
+            for step in decision.attempts
         ],
         "judged_from": decision.escalation,
         "refusal": decision.refusal,
@@ -196,8 +203,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append("no engine that could answer runs here; as if local, pivot and hosted were all up:")
     for number, step in enumerate(found["attempts"], 1):
         judged = "if the answer before it is not good enough, " if found["judged_from"] == number - 1 else ""
+        reason = f" ({step['reason']})" if step["reason"] else ""
         hidden = ", personal data hidden" if step["redact"] else ""
-        lines.append(f"{number}. {judged}{step['route']} on {step['engine']} ({step['reason']}){hidden}")
+        lines.append(f"{number}. {judged}{step['route']} on {step['engine']}{reason}{hidden}")
     if found["refusal"] is not None:
         lines.append(f"refused: {found['refusal']}")
     lines += [f"not {one['route']} on {one['engine']}: {one['why']} ({one['reason']})" for one in found["not_tried"]]
