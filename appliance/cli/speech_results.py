@@ -15,12 +15,12 @@ _PARTS = ("prompts", "long", "hours", "music", "live", "spoken")
 def measured(results: Path) -> str:
     """The section; parts that were never run are left out."""
     lines: list[str] = []
-    # of the live part one run for each setting of the silence
+    # of the live part one run for each number of sessions and setting of the silence
     for part in _PARTS:
-        newest: dict[int, tuple[str, dict[str, Any]]] = {}
+        newest: dict[tuple[int, int], tuple[str, dict[str, Any]]] = {}
         for path in sorted(results.glob(f"hearing-{part}-*.json")):
             run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            newest[run.get("silence_ms", 0)] = path.name, run
+            newest[run.get("silence_ms", 0), run.get("sessions", 0)] = path.name, run
         for _, (name, run) in sorted(newest.items(), reverse=True):
             lines += [*_SHOWN[part](run), f"  - `{name}`: {run['model']}, {_where(run)}.", ""]
     return "\n".join(lines)
@@ -72,7 +72,7 @@ def _music(run: dict[str, Any]) -> list[str]:
 def _live(run: dict[str, Any]) -> list[str]:
     after = run["ms_after_the_end_of_speech"]
     return [
-        f"- Live, {run['sessions']} sessions at the speed of speech, {run['clips']} human prompts: from the end of"
+        f"- Live, {run['sessions']} at once at the speed of speech, {run['clips']} human prompts: from the end of"
         f" speech to `completed` {after['completed']['median']} ms (median; 90 %: {after['completed']['p90']});"
         f" `speech_stopped` comes after {after['speech_stopped']['median']} ms (`silence_duration_ms`"
         f" {run['silence_ms']}), the transcript {after['completed_after_stopped']['median']} ms later."

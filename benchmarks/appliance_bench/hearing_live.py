@@ -54,9 +54,7 @@ def served(model_dir: Path) -> Iterator[tuple[int, str, int]]:
         home = Path(directory)
         (home / "models").symlink_to(model_dir.parent)
         (home / "appliance.toml").write_text(_TOML.format(model=model_dir.name))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = _two_free_ports()
         env = {**os.environ, "APPLIANCE_HOME": str(home), "APPLIANCE_PORT": str(port)}
         env.pop("APPLIANCE_RUN", None)
         command = (sys.executable, "-m", "appliance", "serve")
@@ -68,6 +66,19 @@ def served(model_dir: Path) -> Iterator[tuple[int, str, int]]:
         finally:
             process.terminate()
             process.wait(60)
+
+
+def _two_free_ports() -> int:
+    """A port that is free, as is the next one, which the live sockets take."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            port = int(one.getsockname()[1])
+            try:
+                other.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
 
 
 def _wait_for(log: Path, process: subprocess.Popen[bytes], lines: Sequence[str]) -> None:

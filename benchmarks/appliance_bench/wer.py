@@ -15,6 +15,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -114,11 +115,13 @@ def align(reference: Sequence[str], hypothesis: Sequence[str]) -> Errors:
     return Errors(substitutions, deletions, insertions, len(reference))
 
 
+@lru_cache(maxsize=4096)
 def errors(reference: str, hypothesis: str) -> Errors:
     """``align`` on normalised text."""
     return align(normalise(reference), normalise(hypothesis))
 
 
+@lru_cache(maxsize=4096)
 def letter_errors(reference: str, hypothesis: str) -> Errors:
     """The same over letters and marks, without spaces; ``words`` are letters here. For scripts that join words."""
     return align(list("".join(normalise(reference))), list("".join(normalise(hypothesis))))

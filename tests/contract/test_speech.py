@@ -185,6 +185,22 @@ def test_an_address_in_place_of_a_file_is_named_as_such(speech: Speech) -> None:
     assert not speech.whisper.calls
 
 
+def test_live_audio_goes_first_and_only_the_live_process_can_say_so(speech: Speech) -> None:
+    token = speech.stack.home / "run" / "live.token"
+    token.write_text("0123456789abcdef")
+    try:
+        for given in ("0123456789abcdef", "fedcba9876543210"):
+            speech.stack.client.post(
+                "/v1/audio/transcriptions",
+                data={"model": "whisper-1", "language": "en"},
+                files={"file": ("a.wav", AUDIO)},
+                headers={"x-appliance-live": given},
+            ).raise_for_status()
+    finally:
+        token.unlink()
+    assert [p.get("rank", "interactive") for _, p in speech.whisper.calls] == ["live", "interactive"]
+
+
 def test_keywords_reach_the_engine(speech: Speech) -> None:
     assert speech.post(language="en", **{"keywords[]": ["UPI", "Aadhaar"]}).status_code == 200
     assert speech.whisper.calls[0][1]["hotwords"] == ["UPI", "Aadhaar"]
