@@ -105,7 +105,7 @@ class Simulation:
     def submit(self, when: float, turn: Turn, done: Callable[[Left], None] | None = None) -> None:
         """``turn`` comes at ``when``; ``done`` hears when it is over. Raises KeyError for an engine that is not here."""
         for call in turn.calls:
-            self.stations[call.engine]  # noqa: B018  before it runs, not in the middle
+            self.stations[call.engine]
         self.at(when, _Running(self, turn, when, self._profile.gateway_ms / 1000, done).go)
 
     def run(self, until_s: float) -> None:

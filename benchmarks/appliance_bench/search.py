@@ -27,7 +27,7 @@ Config = tuple[tuple[str, Value], ...]
 SHIPPED, OWN = "shipped default", "engine's own default"
 _FAR = 0.2  # share of proposals that are no neighbours of the best
 _LOWEST_PER_S = 0.02
-_STEP = 1.12
+_STEP, _STEPS = 1.12, 6
 # What the interval of the ratio to the shipped default may reach down to before the default is kept
 _NOT_WORSE = 0.95
 
@@ -98,10 +98,7 @@ class Tried:
         """Goodput of the highest load that met the targets."""
         return self.best.goodput_per_s if self.best is not None and not self.dropped else 0.0
 
-    @property
-    def quality(self) -> Mapping[str, float]:
-        """Of its newest sample that has one."""
-        return next((s.quality for s in reversed([*self.samples, *self.rounds]) if s.quality), {})
+    qualities: dict[tuple[int, bool], Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,6 +114,26 @@ class Found:
     why_stopped: str
     why_chosen: str
     spent_s: float
+
+
+def climb(probe: Callable[[float], Sample], rate: float, targets: Sequence[Target]) -> Sample:
+    """From ``rate``, a step up or down at a time: the last sample that met the targets, else the lowest load's."""
+    sample = probe(rate)
+    good = sample.meets(targets)
+    for _ in range(_STEPS):
+        if sample.broken:
+            return sample
+        rate = rate * _STEP if good else rate / _STEP
+        following = probe(rate)
+        if following.meets(targets):
+            sample = following
+            if not good:
+                return following
+        elif good:
+            return sample
+        else:
+            sample = following
+    return sample
 
 
 class Unmeetable(RecordError):
@@ -180,15 +197,15 @@ class Search:
         while len(self.tried) < self._budget.configurations:
             if self.spent_s >= until_s:
                 return "budget"
-            which = self._propose()
-            if which is None:
+            proposed = self._propose()
+            if proposed is None:
                 return "nothing left to try"
-            tried = self._add(f"configuration {len(self.tried) + 1}", which)
+            tried = self._add(f"configuration {len(self.tried) + 1}", proposed)
             self._capacity(tried, self._budget.rungs[0], self._rate_to_start())
         return "configurations"
 
     def _seeds(self) -> Iterator[tuple[str, Config]]:
-        seen = set()
+        seen: set[Config] = set()
         named = [(SHIPPED, self._shipped), (OWN, self._own)]
         named += [(f"hint {n}", hint) for n, hint in enumerate(self._hints, 1)]
         for name, which in named:
@@ -270,6 +287,9 @@ class Search:
         sample = self._measure(tried.which, rate, requests, held_out=held_out)
         self.spent_s += sample.spent_s
         tried.samples.append(sample)
+        if sample.quality and not sample.failed:
+            # the same requests have the same texts: only such are compared
+            tried.qualities[sample.requests, held_out] = sample.quality
         if sample.broken:
             tried.dropped = sample.broken
         elif sample.preemptions:
@@ -306,24 +326,8 @@ class Search:
         return tried.dropped or "meets the targets at no load"
 
     def _staircase(self, tried: Tried, requests: int, held_out: bool) -> Sample:
-        """Around the load known so far, a step up or down at a time: the last that met the targets, else the last."""
         rate = tried.best.offered_per_s if tried.best is not None else self._start_rate
-        sample = self._probe(tried, rate, requests, held_out)
-        good = sample.meets(self._targets)
-        for _ in range(6):
-            if sample.broken:
-                return sample
-            rate = rate * _STEP if good else rate / _STEP
-            following = self._probe(tried, rate, requests, held_out)
-            if following.meets(self._targets):
-                sample = following
-                if not good:
-                    return following
-            elif good:
-                return sample
-            else:
-                sample = following
-        return sample
+        return climb(lambda rate: self._probe(tried, rate, requests, held_out), rate, self._targets)
 
     def _refine(self) -> None:
         """The better half again with more requests, around what they reached."""
@@ -340,12 +344,14 @@ class Search:
                 tried.best = None if tried.which not in (self._shipped, self._own) else tried.best
 
     def _gate(self) -> None:
-        """Drop what is worse than the shipped default in quality."""
-        reference = self.tried[0].quality
+        """Drop what is worse than the shipped default in quality, on the same requests."""
+        reference = self.tried[0].qualities
         for tried in self.tried[1:]:
-            for gate in self._gates:
-                if not tried.dropped and (why := gate.lowered(tried.quality, reference)):
-                    tried.dropped = why
+            for requests, held_out in sorted(tried.qualities.keys() & reference.keys()):
+                mine, its = tried.qualities[requests, held_out], reference[requests, held_out]
+                for gate in self._gates:
+                    if not tried.dropped and (why := gate.lowered(mine, its)):
+                        tried.dropped = why
 
     def _rounds(self) -> None:
         """The finalists and both defaults take turns on what was not searched on; the order turns each round."""
