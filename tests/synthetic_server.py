@@ -21,8 +21,8 @@ OWN = config(batch=1, wait_ms=0, threads=4, beam=2)
 
 
 class Synthetic:
-    """``noise`` of a probe, ``drift``: share of speed lost and found again over ``period_s``, ``cliff``: batches past 32
-    threads' worth run out of memory, and just below it requests are preempted."""
+    """``noise`` of a probe, ``drift``: share of speed lost and found again over ``period_s``, ``cliff``: batches
+    past 32 threads' worth run out of memory, and just below it requests are preempted."""
 
     def __init__(
         self, targets: Sequence[Target], seed: int, *, noise: float = 0.0, drift: float = 0.0, cliff: bool = False

@@ -14,10 +14,7 @@ from collections.abc import Sequence
 from appliance_bench.records import RecordError
 
 COMMANDS = {
-    "run": ("appliance_bench.suite", "load of a workload on an engine, at one rate or several"),
     "tune": ("appliance_bench.tune", "the configuration with the most goodput within the targets, as a profile"),
-    "verify": ("appliance_bench.verify", "whether this machine still does what its profile says"),
-    "smoke": ("appliance_bench.smoke", "every engine for a few minutes, against the last run of this machine's kind"),
     "compare": ("appliance_bench.compare", "the ratio of two runs, metric by metric, with intervals"),
     "report": ("appliance_bench.pages", "one HTML page of the runs, and their plots as PNG"),
     "measure": ("appliance_bench.measure", "how long an engine's work takes, as a profile, and how well it predicts"),

@@ -1,8 +1,8 @@
 """When requests arrive: at random, in bursts, or as they once did.
 
-What it is: pure functions from a rate and a random generator to times in seconds from the start, in order. ``poisson`` is
-what many independent people make; ``bursty`` has gaps three times as uneven (a gamma distribution); ``shaped`` follows a
-density that was counted from the ledger's times of arrival, which hold no text.
+What it is: pure functions from a rate and a random generator to times in seconds from the start, in order.
+``poisson`` is what many independent people make; ``bursty`` has gaps three times as uneven (a gamma distribution);
+``shaped`` follows a density that was counted from the ledger's times of arrival, which hold no text.
 What it refuses to be: closed loop. Who waits for an answer before asking again hides what an engine does under load.
 """
 

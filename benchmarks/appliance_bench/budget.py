@@ -1,8 +1,8 @@
 """What can be measured in the time there is, and what may be claimed of it: checked before anything is.
 
-What it is: pure. From how fast the shipped default is with many callers and how long an engine takes to start, the number
-of configurations, requests and repeats that fit. A machine without a GPU claims p95, compares at most 8 configurations
-unless it is told otherwise, and takes at most 300 requests a repeat.
+What it is: pure. From how fast the shipped default is with many callers and how long an engine takes to start, the
+number of configurations, requests and repeats that fit. A machine without a GPU claims p95, compares at most 8
+configurations unless it is told otherwise, and takes at most 300 requests a repeat.
 What it refuses to be: optimistic. Where not even both defaults and the repeats fit, it says how long would do.
 """
 
@@ -42,8 +42,8 @@ def plan(
     slow = not gpu
     if slow and (far := [t for t in targets if t.percentile > 95]):
         raise RecordError(
-            f"{far[0].name} cannot be claimed on a machine without a GPU: p99 needs {needed(99)} requests a repeat without"
-            f" one violation, and {needed(99, 5)} with five; ask for {far[0].name.replace('p99', 'p95')}"
+            f"{far[0].name} cannot be claimed on a machine without a GPU: p99 needs {needed(99)} requests a repeat"
+            f" without one violation, and {needed(99, 5)} with five; ask for {far[0].name.replace('p99', 'p95')}"
         )
     most = configurations or (_SLOW_CONFIGURATIONS if slow else _CONFIGURATIONS)
     rate = per_s * _LOAD
@@ -62,8 +62,8 @@ def plan(
         least = sizes[-1]
         enough_s = max(rounds_s(least) / 0.4, 3 * (start_s + _PROBES * min(100, least) / rate) / 0.55)
         raise RecordError(
-            f"{limit_s / 60:.3g} min are too few for this engine at about {per_s:.3g} requests/s: both defaults, one more"
-            f" configuration and {_REPEATS} repeats of {least} requests take about {enough_s / 60:.0f} min;"
+            f"{limit_s / 60:.3g} min are too few for this engine at about {per_s:.3g} requests/s: both defaults, one"
+            f" more configuration and {_REPEATS} repeats of {least} requests take about {enough_s / 60:.0f} min;"
             f" write --budget {enough_s / 60 + 1:.0f}m"
         )
     budget = Budget(
@@ -73,7 +73,8 @@ def plan(
     said = [
         f"about {per_s:.3g} requests/s with many callers, {start_s:.1f} s to start",
         f"at most {fit} configurations, {first} requests a probe; then {_FINALISTS} finalists and both defaults in"
-        f" {_REPEATS} rounds of {size} requests: up to {(fit * each_s + rounds_s(size)) / 60:.0f} of {limit_s / 60:.3g} min",
+        f" {_REPEATS} rounds of {size} requests: up to {(fit * each_s + rounds_s(size)) / 60:.0f} of"
+        f" {limit_s / 60:.3g} min",
         f"claims: p95 at most, of {_REPEATS * size} requests"
         if slow
         else f"claims: p99, of {_REPEATS * size} requests",

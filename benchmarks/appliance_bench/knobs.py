@@ -2,8 +2,8 @@
 
 What it is: for each task a space of values in order, the shipped default, the engine's own default (what CTranslate2,
 faster-whisper and vLLM do when nobody tells them anything), hints that are expected to be good, and the quality gates.
-What it refuses to be: all there is. Models, languages and what an answer may be are the operator's; knobs are what changes
-speed and, within the gates, nothing else.
+What it refuses to be: all there is. Models, languages and what an answer may be are the operator's; knobs are what
+changes speed and, within the gates, nothing else.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""``APPLIANCE_HOME/profiles/<fingerprint>.toml``: what a search found for this machine, for ``appliance serve`` to load.
+"""``APPLIANCE_HOME/profiles/<fingerprint>.toml``: what a search found here, for ``appliance serve`` to load.
 
-What it is: one file a machine (hardware and driver), one table a model: its revision, the versions it was measured with,
-the arguments of its engine, the targets, the goodput with its interval, the runner-up, coefficients for the ledger, and
-the runs that show it. The reader is ``appliance/supervisor/tuned.py``; a test has both agree.
+What it is: one file a machine (hardware and driver), one table a model: its revision, the versions it was measured
+with, the arguments of its engine, the targets, the goodput with its interval, the runner-up, coefficients for the
+ledger, and the runs that show it. The reader is ``appliance/supervisor/tuned.py``; a test has both agree.
 What it refuses to be: merged by hand. A search replaces its model's table and leaves the others.
 """
 

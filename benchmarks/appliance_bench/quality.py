@@ -2,7 +2,8 @@
 
 What it is: the corpus figures of a run's texts against their references. ``chrf`` is sacrebleu's default (character
 n-grams up to 6, beta 2, effective order), in plain Python: a server that tunes itself has no development packages.
-What it refuses to be: a judge. Figures are compared between configurations on the same requests, by a gate in ``search``.
+What it refuses to be: a judge. Figures are compared between configurations on the same requests, by a gate in
+``search``.
 What it costs: 0.2 ms a sentence.
 """
 

@@ -110,7 +110,10 @@ class Rig:
         )
 
     def throughput(self, which: Config, requests: int) -> tuple[float, float]:
-        """Requests a second with many callers at once, and the seconds until the engine was ready. Raises RecordError."""
+        """Requests a second with many callers at once, and the seconds until the engine was ready.
+
+        Raises RecordError.
+        """
         began = time.monotonic()
         try:
             engine = self._engine(which)

@@ -1,7 +1,7 @@
 """What one measurement under load came to, and the statistics between measurements.
 
-What it is: ``summarise`` makes a ``Sample`` of requests; percentiles, the slope test for over-saturation, and the paired
-bootstrap of a ratio between configurations that took turns.
+What it is: ``summarise`` makes a ``Sample`` of requests; percentiles, the slope test for over-saturation, and the
+paired bootstrap of a ratio between configurations that took turns.
 What it refuses to be: a loader. It sees numbers only.
 """
 

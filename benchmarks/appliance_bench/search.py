@@ -4,9 +4,9 @@ What it is: pure. Somebody else measures (``Measure``); this decides what, at wh
 Outside: the shipped default and the engine's own are always measured, then what the knobs' authors expect to be good,
 then neighbours of the best and some far away ones; the better half goes on with more requests, and the last few take
 turns on a held-out workload. Inside: for each configuration an exponential probe over load and a bisection.
-What it refuses to be: Optuna. With 8 to 24 configurations, of which the first are seeds, TPE is still drawing its random
-start-up points; neighbours of the best need no model. Nor is it brave: what cannot be told from the shipped default
-does not replace it, and what lowers the quality is never chosen.
+What it refuses to be: Optuna. With 8 to 24 configurations, of which the first are seeds, TPE is still drawing its
+random start-up points; neighbours of the best need no model. Nor is it brave: what cannot be told from the shipped
+default does not replace it, and what lowers the quality is never chosen.
 What it costs: about six probes a configuration. Time is what ``Measure`` says was spent, so tests use a virtual clock.
 """
 
@@ -69,7 +69,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much may be measured. ``rungs``: requests a probe, first of all configurations and then of the better half."""
+    """How much may be measured.
+
+    ``rungs``: requests a probe, first of all configurations and then of the better half.
+    """
 
     seconds: float
     configurations: int = 24
@@ -358,9 +361,9 @@ class Search:
         ranked = sorted((t for t in self.tried if t.score), key=lambda t: -t.score)
         self.finalists = ranked[: self._budget.finalists]
         for tried in self.tried:
-            if tried.which in (self._shipped, self._own) and tried not in self.finalists:
-                if tried.best is not None or tried.which == self._shipped:
-                    self.finalists.append(tried)
+            default = tried.which in (self._shipped, self._own) and tried not in self.finalists
+            if default and (tried.best is not None or tried.which == self._shipped):
+                self.finalists.append(tried)
         for number in range(self._budget.repeats):
             cost_s = self.spent_s
             for tried in (
@@ -392,7 +395,8 @@ class Search:
                 chosen, reason = (
                     default,
                     (
-                        f"{best.name} is {ratio.value:.2f}x the {SHIPPED}, and its interval reaches down to {ratio.low:.2f}x"
+                        f"{best.name} is {ratio.value:.2f}x the {SHIPPED}, and its interval reaches down to"
+                        f" {ratio.low:.2f}x"
                     ),
                 )
         against = {

@@ -1,8 +1,9 @@
 """``appliance bench tune``: the configuration with the most goodput within the targets, kept as this machine's profile.
 
-What it is: the search (``search``) over an engine's knobs (``knobs``) on engines of its own (``rig``), the run record with
-every round, and the profile that ``appliance serve`` loads.
-What it refuses to be: run beside anything. Not while the appliance serves, another tune runs, or a stranger is on the GPU.
+What it is: the search (``search``) over an engine's knobs (``knobs``) on engines of its own (``rig``), the run
+record with every round, and the profile that ``appliance serve`` loads.
+What it refuses to be: run beside anything. Not while the appliance serves, another tune runs, or a stranger is on
+the GPU.
 What it costs: its budget; nothing is started before it is checked that the budget supports what would be claimed.
 """
 
@@ -68,7 +69,7 @@ def alone(home: Path) -> Iterator[None]:
     """Nobody else measures or serves on this machine. Raises RecordError."""
     if others := rig.strangers():
         raise RecordError(
-            f"the GPU is used by {'; '.join(others[:3])}; figures beside others mean nothing: stop what runs there first"
+            f"the GPU is used by {'; '.join(others[:3])}; figures beside others mean nothing: stop them first"
         )
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -119,8 +120,8 @@ def one(task: str, args: argparse.Namespace, limit_s: float, directory: Path) ->
         for line in said:
             print_(f"  {line}")
         search = Search(
-            its.space, its.shipped, its.own, measure, targets, planned, hints=its.hints, gates=its.gates, seed=args.seed,
-            start_rate=per_s * 0.5, say=print_,
+            its.space, its.shipped, its.own, measure, targets, planned, hints=its.hints, gates=its.gates,
+            seed=args.seed, start_rate=per_s * 0.5, say=print_,
         )  # fmt: skip
         try:
             found: Found | None = search.run()

@@ -1,8 +1,8 @@
 """HTTP/1.1 to an engine's socket or an address, with as little as possible between the bytes and the clock.
 
-What it is: a pool of kept-alive connections; ``post`` sends a body and returns status and answer, and says when each part
-of a streamed answer came. About 100 µs a request on one slow core, a tenth of httpx: on a machine of two cores the client
-must not be what is measured.
+What it is: a pool of kept-alive connections; ``post`` sends a body and returns status and answer, and says when each
+part of a streamed answer came. About 100 µs a request on one slow core, a tenth of httpx: on a machine of two cores
+the client must not be what is measured.
 What it refuses to be: a browser. No redirects, no compression, no TLS: engines and gateways are on this site.
 """
 

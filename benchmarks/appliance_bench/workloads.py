@@ -1,4 +1,4 @@
-"""Workloads: what is asked, of which engine, arriving how, within which targets. ``workloads/NAME.toml`` with its JSONL.
+"""Workloads: what is asked, of which engine, arriving how, within which targets. ``workloads/NAME.toml`` and JSONL.
 
 What it is: files read into ``Job``s. Every second item is held out: a search sees the others, verdicts are of these.
 Recordings are Debian's telephone prompts, fetched once with apt (``speech_corpus``), or a directory of yours.

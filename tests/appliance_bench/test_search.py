@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 import pytest
+from synthetic_server import OWN, SHIPPED, SPACE, Synthetic
+
 from appliance_bench import slo
 from appliance_bench.sample import Sample, broken
 from appliance_bench.search import OWN as OWN_NAME
 from appliance_bench.search import SHIPPED as SHIPPED_NAME
 from appliance_bench.search import Budget, Config, Found, Gate, Search, Unmeetable, config
-from synthetic_server import OWN, SHIPPED, SPACE, Synthetic
-
 
 TARGETS = slo.parse("e2e_p95_ms=400")
 SEEDS = range(20 if os.environ.get("SEARCH_SEEDS") == "20" else 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from appliance_bench import slo
 from appliance_bench.records import RecordError
 from appliance_bench.sample import grows, mean_interval, ratio_interval, summarise
