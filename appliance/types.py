@@ -391,7 +391,8 @@ class EngineState(Struct, frozen=True, omit_defaults=False):
     ``exit`` is the class of the end it failed by (``supervisor.exits``), ``profile`` how many memory profiles it has
     stepped down; ``next_start_unix_s`` is set while a restart is due. ``languages`` are the tags its model knows by
     the catalogue (empty: not known), ``preferred_for`` those it is chosen for before others. ``region`` is where a
-    hosted engine's models run, empty for what runs on this site.
+    hosted engine's models run, empty for what runs on this site. ``tuned`` says which measured profile it was started
+    with, or why it was not.
     """
 
     name: str
@@ -411,3 +412,4 @@ class EngineState(Struct, frozen=True, omit_defaults=False):
     languages: tuple[str, ...] = ()
     preferred_for: tuple[str, ...] = ()
     region: str = ""
+    tuned: str = ""

@@ -14,6 +14,8 @@ import sys
 import click
 
 COMMANDS = {
+    "tune": "Find the engines' best settings within latency targets, and keep them as this machine's profile.",
+    "verify": "Whether this machine still does what its profile says.",
     "compare": "The ratio of two runs, metric by metric, with intervals.",
     "report": "One HTML page of the runs, and their plots as PNG.",
     "measure": "How long an engine's work takes, as a profile, and how well it predicts.",

@@ -144,6 +144,7 @@ def _engine(
         "next_start_unix_s": state.next_start_unix_s or None,
         "context_tokens": state.context_tokens,
         "memory_profile": state.profile,
+        "tuned": state.tuned,
         "memory_bytes": held_bytes(pids),
         "supervisor_pid": state.supervisor_pid if alive else 0,
         "engine_pid": state.engine_pid if alive else 0,
@@ -198,6 +199,8 @@ def table(found: dict[str, Any]) -> RenderableType:
             due = engine.get("next_start_unix_s")
             wait = f" (in {max(0, due - now):.0f} s)" if due else ""
             notes.append(Text(f"{name}: {engine['detail']}{wait}"))
+        if engine.get("tuned") and engine["phase"] in ("starting", "ready", "swapping"):
+            notes.append(Text(f"{name} {engine['tuned']}"))
     return Group(grid, *notes)
 
 

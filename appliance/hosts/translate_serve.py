@@ -48,11 +48,11 @@ class Continues(Translates, Protocol):
         ...
 
 
-def shape(device: str, compute_type: str, threads: int, max_batch: int, max_tokens: int) -> Shape:
+def shape(device: str, compute_type: str, threads: int, max_batch: int, max_tokens: int, workers: int = 0) -> Shape:
     """Defaults for a device; docs/translation.md has the measurements."""
     if device == "cuda":
-        return Shape(device, compute_type or "float16", 1, 0, max_batch or 128, max_tokens or 8192)
-    workers = min(threads, 4)
+        return Shape(device, compute_type or "float16", workers or 1, 0, max_batch or 128, max_tokens or 8192)
+    workers = workers or min(threads, 4)
     return Shape(
         device, compute_type or "int8", workers, max(1, threads // workers), max_batch or 32, max_tokens or 1024
     )
@@ -81,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--compute-type", default="", help="default: int8 on cpu, float16 on cuda")
     p.add_argument("--threads", type=int, default=0, help="CPU threads in all; 0 = every core this process may use")
+    p.add_argument("--workers", type=int, default=0, help="batches at once, which share the threads; 0 = up to 4")
     p.add_argument("--beams", type=int, default=5, help="beams of the search (default 5)")
     p.add_argument("--most-written", type=int, default=MOST_WRITTEN, help="pieces of a translation at most")
     p.add_argument(
@@ -112,7 +113,7 @@ def load(args: argparse.Namespace) -> tuple[dict[Way, Direction | Continues], Sh
     if device == "auto":
         device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
     threads = args.threads or len(os.sched_getaffinity(0))
-    how = shape(device, args.compute_type, threads, args.max_batch, args.max_tokens)
+    how = shape(device, args.compute_type, threads, args.max_batch, args.max_tokens, args.workers)
     make = partial(
         Direction,
         device=device,

@@ -45,14 +45,14 @@ class Shape:
     max_batch: int
 
 
-def shape(device: str, compute_type: str, threads: int, max_batch: int) -> Shape:
+def shape(device: str, compute_type: str, threads: int, max_batch: int, workers: int = 0) -> Shape:
     """Defaults for a device. On CPU several batches at one thread beat one batch at several threads (base, 2
     cores: intra-op threads gave the encoder nothing); a GPU takes one large batch at a time.
     """
     if device == "cuda":
-        return Shape(device, compute_type or "float16", 1, 0, max_batch or 32)
-    workers = min(threads, 4)
-    return Shape(device, compute_type or "int8", workers, threads // workers, max_batch or 8)
+        return Shape(device, compute_type or "float16", workers or 1, 0, max_batch or 32)
+    workers = workers or min(threads, 4)
+    return Shape(device, compute_type or "int8", workers, max(1, threads // workers), max_batch or 8)
 
 
 def build(speech: Speech, how: Shape, *, model: str, max_wait_s: float, max_audio_s: int, limits: AppLimits) -> Host:
@@ -85,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m appliance.hosts.whisper", description="Serve one Whisper model.")
     common_arguments(p)
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--workers", type=int, default=0, help="batches at once, which share the threads; 0 = up to 4")
     p.add_argument("--compute-type", default="", help="default: int8 on cpu, float16 on cuda")
     p.add_argument("--max-batch", type=int, default=0, help="windows in one batch; default 8 on cpu, 32 on cuda")
     return p
@@ -104,7 +105,8 @@ def load(args: argparse.Namespace) -> tuple[Speech, Shape]:
     device = args.device
     if device == "auto":
         device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
-    how = shape(device, args.compute_type, args.threads or len(os.sched_getaffinity(0)), args.max_batch)
+    threads = args.threads or len(os.sched_getaffinity(0))
+    how = shape(device, args.compute_type, threads, args.max_batch, args.workers)
     try:
         speech = WhisperSpeech(
             args.model_dir, device=device, compute_type=how.compute_type, workers=how.workers, threads=how.threads

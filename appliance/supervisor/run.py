@@ -34,6 +34,7 @@ from appliance.supervisor.models import model_languages
 from appliance.supervisor.planned import Planned
 from appliance.supervisor.profiles import Profiles, halved
 from appliance.supervisor.swap import Swap
+from appliance.supervisor.tuned import Tuned, tuned
 from appliance.supervisor.vllm import on_cpu
 from appliance.types import EnginePhase, EngineState
 
@@ -74,6 +75,7 @@ class EngineRun:
         self._current: Instance | None = None
         self._swap: Swap | None = None
         self._state: EngineState | None = None
+        self._tuned = Tuned()
         self._unwritten = False  # the newest state could not be written
         self._started_unix_s = clock()
         self.lock_fd = -1
@@ -159,7 +161,15 @@ class EngineRun:
         while granted is None and profile > 0:  # there is nothing below the last step
             profile -= 1
             granted = self.profiles(self.settings, self.name, engine, profile)
-        return granted or engine, profile
+        return self._as_measured(granted or engine, profile), profile
+
+    def _as_measured(self, engine: EngineSettings, profile: int) -> EngineSettings:
+        """With what this machine's tuned profile says; as shipped where it does not match, or ran out of memory."""
+        found = tuned(self.settings, engine)
+        if found.matches and profile:
+            found = Tuned(said="runs as shipped: it ran out of memory with its tuned profile")
+        self._tuned = found
+        return found.apply(engine)
 
     def _wanted(self) -> EngineSettings:
         """The engine's settings as configured, with the model that was swapped in."""
@@ -307,6 +317,7 @@ class EngineRun:
     def take_place(self, instance: Instance) -> None:
         """``instance`` answers from now on: gateways read its address from the state."""
         self._current = instance
+        self._tuned = Tuned()  # a swapped-in model starts as shipped; its next start looks for its profile
         configured = self.settings.engines[self.name].model
         self.history = replace(self.history, model="" if instance.model == configured else instance.model)
         history.write(self.settings, self.name, self.history)
@@ -340,6 +351,7 @@ class EngineRun:
             languages=speaks[0],
             preferred_for=speaks[1],
             region=engine.hosted.region,
+            tuned=self._tuned.said,
         )
         self._write_state()
         self._notifier.status(f"{phase}: {detail}" if detail else f"{phase}: {', '.join(self._state.models)}")

@@ -184,7 +184,8 @@ class Serve:
                 files.write_state(path, replace(mine, phase="failed", detail=said, next_start_unix_s=due))
         elif child.phase == "starting" and mine is not None and mine.phase == "ready":
             child.phase = "ready"
-            self._say(f"{child.name}: ready in {now - child.started_at:.1f} s")
+            how = f"; {mine.tuned}" if mine.tuned else ""
+            self._say(f"{child.name}: ready in {now - child.started_at:.1f} s{how}")
 
     def _obituary(self, child: Child, code: int, state: EngineState | None, now: float) -> str:
         log = self._settings.logs_dir / f"{child.name}.supervisor.log"

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from appliance_bench.records import RecordError
 
 COMMANDS = {
+    "tune": ("appliance_bench.tune", "the configuration with the most goodput within the targets, as a profile"),
+    "verify": ("appliance_bench.verify", "whether this machine still does what its profile says"),
     "compare": ("appliance_bench.compare", "the ratio of two runs, metric by metric, with intervals"),
     "report": ("appliance_bench.pages", "one HTML page of the runs, and their plots as PNG"),
     "measure": ("appliance_bench.measure", "how long an engine's work takes, as a profile, and how well it predicts"),

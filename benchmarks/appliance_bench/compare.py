@@ -134,6 +134,11 @@ def lower_is_better(metric: str) -> bool:
     return "_ms" in metric or metric == "failed_share" or any(word in last for word in _LOWER_IS_BETTER)
 
 
+def student(freedom: float) -> float:
+    """Student's t, two-sided 95 %."""
+    return _T[min(max(int(freedom), 1), len(_T)) - 1]
+
+
 def _drawn(left: Floats, right: Floats, paired: bool, draws: int) -> Floats:
     """Log ratios of means of repeats that were drawn again."""
     rng = np.random.default_rng(_SEED)
@@ -156,8 +161,7 @@ def _stretch(left: Floats, right: Floats, paired: bool) -> float:
         freedom = total**2 / sum(p**2 / (len(one) - 1) for p, one in zip(parts, (left, right), strict=True)) \
             if total > 0 else least - 1.0  # fmt: skip
         n = float(least)
-    t = _T[min(max(int(freedom), 1), len(_T)) - 1]
-    return t / _Z * math.sqrt(n / (n - 1))
+    return student(freedom) / _Z * math.sqrt(n / (n - 1))
 
 
 def _exp(value: float) -> float:
