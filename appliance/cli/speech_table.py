@@ -156,7 +156,7 @@ by `--max-queued-audio-s` (four hours).
 
 `appliance live` holds `WS /v1/realtime` in a process of its own, on the gateway's port plus one (a proxy in front can
 give both one name). `appliance serve` starts it where a speech engine is set; `appliance status` shows it with its
-sessions; the systemd units of `ansible/` do not have it yet. It speaks OpenAI's Realtime protocol for transcription
+sessions; `ansible/` has a systemd unit for it. It speaks OpenAI's Realtime protocol for transcription
 sessions, the beta's form of settings too: `audio/pcm` at 8, 16 or 24 kHz, `audio/pcmu`, `audio/pcma`; `server_vad` or
 `turn_detection: null` with commits.
 
