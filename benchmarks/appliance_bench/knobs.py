@@ -96,10 +96,10 @@ def _translate(cores: int, gpu: bool) -> Knobs:
     own = config(beams=2, max_batch=1, wait_ms=0, workers=1, max_tokens=1024, compute_type=best)
     base = dict(shipped)
     hints = [
-        config(**{**base, "beams": 2}),
-        config(**{**base, "beams": 2, "wait_ms": 20}),
+        config(**{**base, "max_batch": 8} if not gpu else {**base, "max_batch": 256}),
+        config(**{**base, "max_batch": 4} if not gpu else {**base, "workers": 2}),
+        config(**{**base, "beams": 4}),
         config(**{**base, "beams": 3, "wait_ms": 10}),
-        config(**{**base, "beams": 1, "wait_ms": 10}),
     ]
     return Knobs(space, shipped, own, tuple(hints), (Gate("chrf", 0.5),))
 

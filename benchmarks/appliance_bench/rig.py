@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import random
 import re
@@ -36,6 +37,8 @@ KINDS = {"chat": "vllm", "translate": "translate", "transcribe": "whisper"}
 MODELS = {"chat": "smollm2-135m-instruct", "translate": "indictrans2-embedded", "transcribe": "whisper-base"}
 _READY_WITHIN_S = 600.0
 _STOP_WITHIN_S = 40.0
+# how many times the limit a load lasts at least, and with how many requests at most
+_SPAN, _MOST_REQUESTS = 8, 3000
 _WARM = {"chat": 8, "translate": 48, "transcribe": 8}
 _PREEMPTIONS = re.compile(rb"^vllm:num_preemptions_total\S* ([0-9.e+]+)$", re.MULTILINE)
 
@@ -90,7 +93,9 @@ class Rig:
             return broken(e.word, time.monotonic() - began, rate)
         self._probes += 1
         workload = self._held_out if held_out else self.workload
-        jobs = workload.jobs(self.model, held_out, requests, tag=f"{self._probes}")
+        # for less than a few times the limit, any load at all is answered in time: the queue ends before it is long
+        enough = math.ceil(rate * _SPAN * self._limit_ms / 1000)
+        jobs = workload.jobs(self.model, held_out, max(requests, min(enough, _MOST_REQUESTS)), tag=f"{self._probes}")
         load, preemptions = asyncio.run(self._load(engine, jobs, rate, workload))
         if engine.process.poll() is not None:
             self._engines.pop(which)
@@ -104,7 +109,7 @@ class Rig:
             duration_s=load.duration_s,
             spent_s=time.monotonic() - began,
             saturated=load.overrun,
-            quality=self._quality(workload, jobs, load),
+            quality=self._quality(workload, jobs, load, requests),
             preemptions=preemptions,
             rates=_rates(jobs, load),
         )
@@ -147,19 +152,25 @@ class Rig:
             if rate:
                 rng = random.Random(self._seed * 1000 + self._probes)
                 due_s = arrivals.arrivals(workload.sheet.arrivals, rate, len(jobs), rng)
-                limit = max((t.limit_ms for t in self.targets if t.metric != "tpot"), default=10_000.0)
-                load = await drive.offer(client, jobs, due_s, limit)
+                load = await drive.offer(client, jobs, due_s, self._limit_ms)
             else:
                 load = await drive.alone(client, jobs)
             return load, (await _preemptions(client) - before) if self.task == "chat" else 0
         finally:
             await client.close()
 
-    def _quality(self, workload: Workload, jobs: Sequence[drive.Job], load: drive.Load) -> dict[str, float]:
+    @property
+    def _limit_ms(self) -> float:
+        return max((t.limit_ms for t in self.targets if t.metric != "tpot"), default=10_000.0)
+
+    def _quality(
+        self, workload: Workload, jobs: Sequence[drive.Job], load: drive.Load, requests: int
+    ) -> dict[str, float]:
+        """Of the first ``requests``, which are the same at every load."""
         name = workload.sheet.quality
         if not name or load.overrun or any(text is None for text in load.texts):
             return {}
-        first = {id(job): n for n, job in reversed(list(enumerate(jobs)))}  # each job once
+        first = {id(job): n for n, job in reversed(list(enumerate(jobs[:requests])))}  # each job once
         texts = [load.texts[n] or "" for n in sorted(first.values())]
         return {name: round(quality.MEASURES[name](texts, [jobs[n].reference for n in sorted(first.values())]), 3)}
 

@@ -292,7 +292,7 @@ class Search:
         tried.samples.append(sample)
         if sample.quality and not sample.failed:
             # the same requests have the same texts: only such are compared
-            tried.qualities[sample.requests, held_out] = sample.quality
+            tried.qualities[requests, held_out] = sample.quality
         if sample.broken:
             tried.dropped = sample.broken
         elif sample.preemptions:
