@@ -33,9 +33,11 @@ from appliance.pipeline.continuing import Continued
 from appliance.pipeline.leaving import Leaving, Offering
 from appliance.pipeline.sources import Source, Straight
 from appliance.pipeline.trial import Held, Hold, Trial, Verdict
+from appliance.pipeline.vocabulary import Vocabulary
 from appliance.pipeline.work import Run, Sink, Work
 from appliance.policy.parameters import Parameters
 from appliance.policy.values import Decision, Step
+from appliance.translation.crossing import Crossing
 from appliance.translation.recent import Recent
 from appliance.types import End, Partial, Reason
 
@@ -44,6 +46,7 @@ class Trying(Offering, Protocol):
     """Rooms in which attempts are planned and made."""
 
     translated: Recent
+    vocabulary: Vocabulary | None
 
     @property
     def parameters(self) -> Parameters:
@@ -179,13 +182,14 @@ class Chain:
             # with NumPy and language identification, which a gateway without a policy.toml does not pay for
             from appliance.pipeline.judging import held
 
-            hold, body = held(self._rooms, run, self._decision, step, now.step.ordinal, work)
-            source = self._source(step, work, body)
+            crossing = Crossing() if step.route == "pivot" else None
+            hold, body = held(self._rooms, run, self._decision, step, now.step.ordinal, work, crossing)
+            source = self._source(step, work, body, crossing)
         else:
             source = Straight(self._rooms, run, step, work)
         return Trial(run, step, work, self._sink, source, hold)
 
-    def _source(self, step: Step, work: Work, body: bytes | None = None) -> Source:
+    def _source(self, step: Step, work: Work, body: bytes | None = None, crossing: Crossing | None = None) -> Source:
         rooms, run, known = self._rooms, self._run, self._run.known
         if step.route == "local" or known is None:
             return Straight(rooms, run, step, work, body)
@@ -196,8 +200,8 @@ class Chain:
             return Straight(rooms, run, step, work)
         from appliance.pipeline.pivoting import Pivoted
 
-        cache = rooms.translated.of(run.admission.request.key.tenant.id)
-        return Pivoted(rooms, run, step, work, known.topic.fields, tag, translator, cache)
+        words = (rooms.translated, rooms.vocabulary, crossing or Crossing())
+        return Pivoted(rooms, run, step, work, known.topic.fields, tag, translator, *words)
 
     def _chosen(self, now: Try) -> Entry | None:
         """The engine whose breaker is told of it: one that a policy chose, for itself."""
