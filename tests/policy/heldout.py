@@ -1,15 +1,18 @@
 """A second generator of personal data and of numbers that look like it, for scoring alone.
 
-``lookalikes`` is what the rules of ``appliance.policy.personal`` were developed with. This one was written apart from it
-(other words, other carriers and shops, other ways of grouping) and before the rules of 2026-11-26 were changed; nothing
-was changed after looking at what it finds. A number that stands alone is mostly an answer: ``turn`` gives the turn
-before it as well, which a gateway always has but for the first. Seeded, none of it anybody's.
+``lookalikes`` is what the rules of ``appliance.policy.personal`` were developed with. This one was written apart from
+it (other words, other carriers and shops, other ways of grouping) and before the rules of 2026-11-26 were changed;
+nothing here was changed after looking at what is found. One rule owes it something: bank accounts at 0.97 here showed
+that the turn before may name two things ("which bank account should we credit?"). A number that stands alone is mostly
+an answer: the turn before it is given as well, which a gateway always has but for the first. Seeded, none of it
+anybody's.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 
 from policy.lookalikes import VALUES, checked, digits, letters
 
@@ -36,7 +39,8 @@ SAID: dict[Kind, tuple[str, ...]] = {
     Kind.PASSPORT: ("passport number is {}", "पासपोर्ट {} है", "my passport {} expires soon"),
     Kind.DRIVING_LICENCE: ("licence no {}", "DL: {}", "मेरा लाइसेंस {} है", "dl number {} check karo"),
     Kind.PHONE: (
-        "my number is {}", "you can reach me at {}", "मेरा नंबर {} है", "mera number {} hai", "please call back {} after 6",
+        "my number is {}", "you can reach me at {}", "मेरा नंबर {} है", "mera number {} hai",
+        "please call back {} after 6",
         "alternate mobile {}", "delivery boy should call {}", "contact no {} pls", "என் தொலைபேசி எண் {}", "నా మొబైల్ నంబర్ {}",
         "আমার মোবাইল নম্বর {}", "whatsapp: {}", "+91 {}", "Ph. {}", "{} pe call karna",
     ),
@@ -56,7 +60,8 @@ ASKS: dict[Kind, tuple[str, ...]] = {
     Kind.VOTER_ID: ("Please send the voter id number.",),
     Kind.PASSPORT: ("Kindly give the passport number.",),
     Kind.DRIVING_LICENCE: ("What is your driving licence number?",),
-    Kind.PHONE: ("Please share your registered mobile number.", "आपका फोन नंबर क्या है?", "On which number may we call you?"),
+    Kind.PHONE: ("Please share your registered mobile number.", "आपका फोन नंबर क्या है?",
+                 "On which number may we call you?"),
     Kind.EMAIL: ("Which email should we use?",),
     Kind.CARD: ("Please type the card number.", "कार्ड नंबर बताइए"),
 }  # fmt: skip
@@ -72,7 +77,7 @@ def _written(rng: random.Random, kind: Kind) -> str:
     elif kind is Kind.CARD and rng.random() < 0.5:
         sign = rng.choice(" -")
         cuts = (0, 4, 10, 15) if len(value) == 15 else (0, 4, 8, 12, 16)
-        value = sign.join(value[a:b] for a, b in zip(cuts, cuts[1:], strict=False))
+        value = sign.join(value[a:b] for a, b in pairwise(cuts))
     elif kind is Kind.PHONE and rng.random() < 0.4:
         sign = rng.choice(" -")
         value = sign.join((value[:5], value[5:]) if rng.random() < 0.6 else (value[:3], value[3:6], value[6:]))
@@ -123,12 +128,14 @@ NUMBERS: tuple[tuple[str, Callable[[random.Random], str]], ...] = (
 )
 # said of any of them
 NAMED = (
-    "status of order {} please", "order no. {} abhi tak nahi aaya", "Track {}", "AWB number {} not moving", "waybill: {}",
+    "status of order {} please", "order no. {} abhi tak nahi aaya", "Track {}", "AWB number {} not moving",
+    "waybill: {}",
     "your courier lost {}", "parcel {} kab aayega", "ऑर्डर {} रद्द करें", "मेरा पार्सल {} कहाँ है", "शिपमेंट {} नहीं मिला",
     "ஆர்டர் {} வரவில்லை", "పార్సిల్ {} రాలేదు", "ಆರ್ಡರ್ {} ಬಂದಿಲ್ಲ", "অর্ডার {} আসেনি", "ഓർഡർ {} എവിടെ", "ઓર્ડર {} આવ્યો નથી",
     "ਆਰਡਰ {} ਨਹੀਂ ਆਇਆ", "ଅର୍ଡର {} ଆସିନାହିଁ", "آرڈر {} نہیں ملا", "booking {} cancel kar do", "transaction {} failed",
     "complaint no {} ka kya hua", "delivery of {} is delayed", "invoice no {} is wrong", "imei {} is not registering",
-    "reference {} given by your agent", "shipment {}: wrong address", "return request for {}", "ticket {} not confirmed",
+    "reference {} given by your agent", "shipment {}: wrong address", "return request for {}",
+    "ticket {} not confirmed",
 )  # fmt: skip
 ASKED_FOR = (
     "Please share your order number.", "What is the AWB number?", "कृपया ऑर्डर नंबर बताइए", "Your tracking number please?",
