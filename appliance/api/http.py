@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from appliance.errors import ApplianceError, EngineUnavailable, TooLarge
+from appliance.errors import ApplianceError, EngineUnavailable, TooLarge, UploadTooSlow
 from appliance.metrics import Metrics
 from appliance.pipeline import CLIENT_LEFT, LEFT
 
@@ -43,13 +43,34 @@ class Exchange:
         self._streaming = False
         self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # the first of a name counts
 
     def header(self, name: bytes) -> str:
         """One request header, empty when absent. ``name`` in lower case."""
-        for key, value in self.scope["headers"]:
-            if key == name:
-                return str(value.decode("latin-1"))
-        return ""
+        value = self._headers.get(name)
+        return "" if value is None else value.decode("latin-1")
+
+    async def body_within(self, seconds: float, limit: int, setting: str) -> bytes:
+        """``body``, and UploadTooSlow where it takes longer than ``seconds``."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        late = False
+
+        def give_up() -> None:
+            nonlocal late
+            late = True
+            task.cancel()
+
+        timer = loop.call_later(seconds, give_up)
+        try:
+            return await self.body(limit, setting)
+        except asyncio.CancelledError:
+            # cancelled by somebody else as well: that one's wish goes first
+            if not late or task.uncancel() > 0:
+                raise
+            raise UploadTooSlow(upload_too_slow(seconds)) from None
+        finally:
+            timer.cancel()
 
     async def body(self, limit: int, setting: str) -> bytes:
         """The whole request body. Raises TooLarge past ``limit`` bytes, naming the ``setting``."""
@@ -152,6 +173,11 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
 
+def upload_too_slow(seconds: float) -> str:
+    """What a caller is told whose request took longer than that to arrive."""
+    return f"the request did not arrive within {seconds:g} s; send less at a time"
+
+
 def _too_large(limit: int, setting: str) -> TooLarge:
     return TooLarge(f"the request is larger than {limit} bytes; send less, or raise {setting} in appliance.toml")
 
@@ -175,7 +201,7 @@ class Endpoint:
         exchange = Exchange(scope, receive, send)
         exchange.request_id = self._new_id()
         started_s = time.perf_counter()
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight += 1
         try:
             await self._handler(exchange)
         except ApplianceError as e:
@@ -200,7 +226,7 @@ class Endpoint:
             )
         finally:
             exchange.unwatch()
-            self._metrics.in_flight.dec()
+            self._metrics.in_flight -= 1
             self._metrics.request(self._route, exchange.status, time.perf_counter() - started_s)
             if exchange.error_code is not None:
                 self._metrics.error(self._route, exchange.error_code)

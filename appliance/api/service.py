@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from appliance.api import auth
-from appliance.api.http import Exchange
+from appliance.api.http import Exchange, upload_too_slow
 from appliance.api.policing import Policing
 from appliance.api.vouched import Vouched
 from appliance.engines.registry import Registry
@@ -227,9 +227,7 @@ class Service:
             async with asyncio.timeout(self.settings.server.request_deadline_s):
                 yield
         except TimeoutError:
-            raise UploadTooSlow(
-                f"the request did not arrive within {self.settings.server.request_deadline_s:g} s; send less at a time"
-            ) from None
+            raise UploadTooSlow(upload_too_slow(self.settings.server.request_deadline_s)) from None
 
     async def run(self, admission: Admission, work: Work, sink: Sink) -> None:
         """Run through the pipeline."""
