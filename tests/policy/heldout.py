@@ -11,6 +11,7 @@ anybody's.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -150,3 +151,13 @@ def number(rng: random.Random) -> tuple[str, str, str]:
     if rng.random() < 0.1:  # it stands alone
         return value, rng.choice(ASKED_FOR) if rng.random() < ANSWERS else "", family
     return rng.choice(NAMED).format(value), "", family
+
+
+# what tenants of the held-out carriers might declare: as broad as it gets, and what their numbers begin with
+FORMATS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"[0-9]{8,17}", r"[A-Z]{2,4}[0-9]{7,12}(IN|[A-Z]{2})?", r"[A-Z]{4}R[0-9]{17}", r"OD[0-9]{18}",
+        r"[0-9]{3,7}-[0-9]{7}-[0-9]{7}",
+    )
+)  # fmt: skip

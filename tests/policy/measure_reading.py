@@ -15,7 +15,6 @@ from __future__ import annotations
 import datetime
 import json
 import random
-import re
 import statistics
 import sys
 import time
@@ -38,14 +37,6 @@ ROOT = Path(__file__).parents[2]
 _TURN, _TURNS = 200, 1500
 _RECALL, _WAYBILLS = 1000, 100_000
 _HELD_OUT = 5000
-# what tenants of the held-out carriers might declare: as broad as it gets, and what their numbers begin with
-_BROAD = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"[0-9]{8,17}", r"[A-Z]{2,4}[0-9]{7,12}(IN|[A-Z]{2})?", r"[A-Z]{4}R[0-9]{17}", r"OD[0-9]{18}",
-        r"[0-9]{3,7}-[0-9]{7}-[0-9]{7}",
-    )
-)  # fmt: skip
 _SCRIPTS = {"Latn": "LATIN", "Deva": "DEVANAGARI", "Taml": "TAMIL", "Telu": "TELUGU", "Beng": "BENGALI"}
 
 
@@ -104,7 +95,7 @@ def main() -> None:
             "numbers": _WAYBILLS,
             "bare numbers that answer a question": heldout.ANSWERS,
             "no formats": _held_out(()),
-            "broad formats": _held_out(_BROAD),
+            "broad formats": _held_out(heldout.FORMATS),
         },
     }
     day = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
