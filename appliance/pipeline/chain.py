@@ -116,6 +116,7 @@ class Chain:
         self._held: Held | None = None
         self._decision = Decision()
         self._failed = 0
+        self._here: ApplianceError | None = None  # the first failure on the box
 
     async def answer(self) -> End:
         """The end of the answer, its closing bytes rendered. Raises ApplianceError."""
@@ -154,7 +155,7 @@ class Chain:
             except ApplianceError as e:
                 self._heard(now, e)
                 if not self._goes_on(e, now, queue):
-                    raise
+                    raise self._told(e, now)  # noqa: B904 - where it is another one, it says what e came of
                 continue
             except BaseException:  # its caller left, which says nothing of the engine
                 if (entry := self._chosen(now)) is not None:
@@ -226,6 +227,8 @@ class Chain:
             return self._continues(error, failed, queue)
         if self._held is not None:  # whatever is left to try, the held answer stands
             return True
+        if failed.step.route != "hosted":
+            self._here = self._here or error
         self._failed += 1
         if (retries := self._decision.chain.retries) is not None and self._failed > retries:
             return False
@@ -238,6 +241,12 @@ class Chain:
         queue.clear()
         queue.extend(replace(t, step=replace(t.step, reason=reason)) for t in rest)
         return bool(queue)
+
+    def _told(self, error: ApplianceError, failed: Try) -> ApplianceError:
+        """What the caller hears of. That Gemini could not take what an engine here has failed at hides what failed."""
+        if failed.step.route == "hosted" and self._here is not None and not isinstance(error, DeadlineExceeded):
+            return self._here
+        return error
 
     def _elsewhere(self, error: ApplianceError, failed: Try) -> Reason | None:
         """Why another route may answer what this one cannot; only a policy knows other routes."""
