@@ -24,6 +24,7 @@ from appliance.pipeline import Pipeline, Sink, Work
 from appliance.pipeline.deciding import Decider
 from appliance.pipeline.leaving import Exit
 from appliance.pipeline.shadowing import Shadows
+from appliance.pipeline.vocabulary import Vocabulary
 from appliance.settings import Settings
 from appliance.types import Admission, Endpoint, Idempotency, Key, Request, Task, Turn
 
@@ -74,6 +75,7 @@ class Service:
             self.decider,
             Exit(self.policing.signer, clock, lambda: self._random_hex(16)),
         )
+        self._pipeline.vocabulary = Vocabulary(self.store, lambda: ledger.version, self.now_ms)
         self.shadows = self._pipeline.shadows = Shadows(self._pipeline, ledger, self.new_id, self.now_ms, monotonic)
         self.running = 0
         self.draining = False
