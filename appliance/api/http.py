@@ -15,9 +15,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from appliance.api import whole
 from appliance.errors import ApplianceError, EngineUnavailable, TooLarge, UploadTooSlow
 from appliance.metrics import Metrics
 from appliance.pipeline import CLIENT_LEFT, LEFT
+from appliance.within import Within
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -52,25 +54,11 @@ class Exchange:
 
     async def body_within(self, seconds: float, limit: int, setting: str) -> bytes:
         """``body``, and UploadTooSlow where it takes longer than ``seconds``."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
-        late = False
-
-        def give_up() -> None:
-            nonlocal late
-            late = True
-            task.cancel()
-
-        timer = loop.call_later(seconds, give_up)
         try:
-            return await self.body(limit, setting)
-        except asyncio.CancelledError:
-            # cancelled by somebody else as well: that one's wish goes first
-            if not late or task.uncancel() > 0:
-                raise
+            with Within(seconds):
+                return await self.body(limit, setting)
+        except TimeoutError:
             raise UploadTooSlow(upload_too_slow(seconds)) from None
-        finally:
-            timer.cancel()
 
     async def body(self, limit: int, setting: str) -> bytes:
         """The whole request body. Raises TooLarge past ``limit`` bytes, naming the ``setting``."""
@@ -136,13 +124,17 @@ class Exchange:
         self, status: int, body: bytes, content_type: bytes = b"application/json", headers: dict[str, str] | None = None
     ) -> None:
         """Answer whole."""
-        await self._start(status, content_type, headers, len(body))
+        raw = self._headed(status, content_type, headers, len(body))
+        if status == 200 and whole.write(self._send, raw, body):
+            return
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
         await self._send({"type": "http.response.body", "body": body})
 
     async def start_stream(self, content_type: bytes, headers: dict[str, str] | None = None) -> None:
         """Send status 200 and headers; ``write`` follows."""
         self._streaming = True
-        await self._start(200, content_type, headers, None)
+        raw = self._headed(200, content_type, headers, None)
+        await self._send({"type": "http.response.start", "status": 200, "headers": raw})
 
     async def write(self, body: bytes, more: bool = True) -> None:
         """Send a piece of a streamed answer."""
@@ -161,16 +153,16 @@ class Exchange:
             headers["connection"] = "close"
         await self.respond(error.status, error.envelope(), headers=headers)
 
-    async def _start(
+    def _headed(
         self, status: int, content_type: bytes, headers: dict[str, str] | None, length: int | None
-    ) -> None:
+    ) -> list[tuple[bytes, bytes]]:
         self.status = status
         raw = [(b"content-type", content_type), (b"x-request-id", self.request_id.encode())]
         if length is not None:
             raw.append((b"content-length", str(length).encode()))
-        for name, value in (headers or {}).items():
-            raw.append((name.encode("latin-1"), value.encode("latin-1", "replace")))
-        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+        if headers:
+            raw += [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
+        return raw
 
 
 def upload_too_slow(seconds: float) -> str:
