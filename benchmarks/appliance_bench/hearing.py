@@ -231,6 +231,7 @@ def show(name: str, found: dict[str, Any]) -> None:
         print(f"an upload of the same clip alone takes {found['upload_alone_ms']['median']} ms")
         print(f"completed comes {beyond['median']} ms later than that (median of clips; {beyond['p90']} ms at 90 %)")
         print(f"{found['with_delta_before_the_end']} of {found['clips']} clips had a delta while they were spoken")
+        print(f"WER {found['wer']}")
     elif name == "hours":
         hours = found["audio_s"] / 3600
         print(f"{hours:.2f} h in {found['wall_s']:.0f} s ({found['rtfx']}x real time), WER {found['wer']}")

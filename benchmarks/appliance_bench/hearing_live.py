@@ -31,6 +31,7 @@ import httpx
 import numpy as np
 from websockets.asyncio.client import connect
 
+from appliance_bench import wer
 from appliance_bench.speech_corpus import Clip
 
 _PIECE_S = 0.1
@@ -46,8 +47,10 @@ def run(clips: Sequence[Clip], model_dir: Path, sessions: int, silence_ms: int) 
         found = asyncio.run(_measure(clips, f"ws://127.0.0.1:{port + 1}/v1/realtime", key, sessions, silence_ms))
     for turn in found["turns"]:
         turn["upload_alone"] = alone[turn["clip"]]
+    said = {turn["clip"]: turn["text"] for turn in found["turns"]}
     beyond = [turn["completed"] - turn["upload_alone"] for turn in found["turns"]]
-    return {**found, "upload_alone_ms": _spread([*alone.values()]), "beyond_compute_ms": _spread(beyond)}
+    word_errors = round(wer.rate([wer.errors(clip.text, said[clip.name]) for clip in clips]), 2)
+    return {**found, "upload_alone_ms": _spread([*alone.values()]), "beyond_compute_ms": _spread(beyond), "wer": word_errors}
 
 
 @contextmanager
@@ -161,7 +164,7 @@ async def _turns(ws: Any, clip: Clip) -> dict[str, Any]:
     quiet = [bytes(step)] * int(_SILENCE_S / _PIECE_S)
     begun = time.perf_counter()
     ended = begun + speech_end_s(pcm)
-    seen: dict[str, Any] = {"clip": clip.name, "deltas_while_speaking": 0}
+    seen: dict[str, Any] = {"clip": clip.name, "text": "", "deltas_while_speaking": 0}
 
     async def hear() -> None:
         while True:
@@ -174,6 +177,7 @@ async def _turns(ws: Any, clip: Clip) -> dict[str, Any]:
             elif kind in ("completed", "failed"):
                 seen["completed"] = (now - ended) * 1000
                 seen["completed_after_stopped"] = seen["completed"] - seen["speech_stopped"]
+                seen["text"] = " ".join(filter(None, (seen["text"], event.get("transcript"))))
                 if kind == "failed":
                     raise RuntimeError(f"{clip.name}: {event}")
 
