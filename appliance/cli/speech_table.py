@@ -203,7 +203,7 @@ included (`input_audio_buffer.dtmf_event_received`), also for `resume_s` after i
 enabled = true        # whether `appliance serve` starts it
 port = 0              # the gateway's plus one
 partial_s = 1.0       # audio between two looks at a turn that goes on
-ahead_ms = 200        # quiet before its last pass
+ahead_ms = 100        # quiet before its last pass
 sessions_a_key = 16   # 429 beyond; sessions = 256 in all
 idle_s = 60.0         # without a command
 resume_s = 30.0
