@@ -139,8 +139,8 @@ class Live:
 
     def _opened(self, key: str) -> Held:
         def make(publish: Callable[..., Awaitable[None]]) -> Session:
-            transcribe = partial(self._gateway.transcribe, key)
-            return Session(publish, transcribe, self._listening, self._limits.session, pace=self._pace)
+            transcribe, check = partial(self._gateway.transcribe, key), partial(self._gateway.check, key)
+            return Session(publish, transcribe, self._listening, self._limits.session, pace=self._pace, check=check)
 
         try:
             return self.sessions.open(key, make)

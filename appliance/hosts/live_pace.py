@@ -42,7 +42,7 @@ class Pace:
         """Whether a look may begin now."""
         return self._finals + len(self._looks) < self.places and self._clock() >= self._rests_until
 
-    def paced(self, transcribe: _Transcribe) -> Callable[[bytes, dict[str, str], bool], AsyncIterator[tuple[str, str]]]:
+    def paced(self, transcribe: _Transcribe) -> _Transcribe:
         """``transcribe``, whose last passes cut looks off, and whose looks say how long they took."""
 
         async def run(audio: bytes, fields: dict[str, str], final: bool) -> AsyncIterator[tuple[str, str]]:

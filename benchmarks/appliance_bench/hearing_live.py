@@ -50,7 +50,12 @@ def run(clips: Sequence[Clip], model_dir: Path, sessions: int, silence_ms: int) 
     said = {turn["clip"]: turn["text"] for turn in found["turns"]}
     beyond = [turn["completed"] - turn["upload_alone"] for turn in found["turns"]]
     word_errors = round(wer.rate([wer.errors(clip.text, said[clip.name]) for clip in clips]), 2)
-    return {**found, "upload_alone_ms": _spread([*alone.values()]), "beyond_compute_ms": _spread(beyond), "wer": word_errors}
+    return {
+        **found,
+        "upload_alone_ms": _spread([*alone.values()]),
+        "beyond_compute_ms": _spread(beyond),
+        "wer": word_errors,
+    }
 
 
 @contextmanager
