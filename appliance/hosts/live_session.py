@@ -183,7 +183,7 @@ class Session:
 
     async def _update(self, session: dict[str, Any]) -> None:
         old, new = self._chosen, updated(self._chosen, session)
-        if self._check is not None and "language" in new.fields and new.fields != old.fields:
+        if self._check is not None and new.fields != old.fields and {"language", "languages"} & set(new.fields):
             await self._check(new.fields)
         if (old.format, old.vad) != (new.format, new.vad):
             await self._start_over()

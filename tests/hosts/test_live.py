@@ -43,6 +43,7 @@ class Gateway:
         self.status = 402
         self.says: Callable[[int], str] | None = None  # by the bytes of a turn
         self.headers: list[str] = []
+        self.keywords: list[Any] = []
         self.languages_asked: list[dict[str, str]] = []
         self.asked = asyncio.Event()
         self.go = asyncio.Event()
@@ -50,7 +51,7 @@ class Gateway:
 
     async def languages(self, request: Request) -> Response:
         self.languages_asked.append(dict(request.query_params))
-        if request.query_params["language"] in ("hi", "en"):
+        if request.query_params["language"] in ("hi", "ta", "en"):
             return JSONResponse({"data": []})
         error = {"message": "no language known here; accepted here: hi, en, or auto", "code": "unknown_language"}
         return JSONResponse({"error": {**error, "param": "language"}}, 400)
@@ -66,6 +67,7 @@ class Gateway:
         audio = await form["file"].read()  # type: ignore[union-attr]
         self.headers.append(request.headers.get("x-appliance-live", ""))
         self.asked.set()
+        self.keywords = form.getlist("keywords")
         self.turns.append({**{k: v for k, v in form.items() if k != "file"}, "bytes": len(audio)})
         await self.go.wait()
         if self.refuse:
@@ -208,6 +210,28 @@ async def test_a_language_that_is_not_heard_here_is_refused_when_it_is_set() -> 
         updated = await live.recv()  # the session goes on, with the language it had
         assert updated.type == "session.updated"
     assert [asked["language"] for asked in gateway.languages_asked] == ["hi", "tlh", "hi"]
+
+
+async def test_keywords_and_hints_of_the_protocol_reach_the_form() -> None:
+    gateway = Gateway()
+    given = {"model": "whisper-1", "languages": ["hi", "en"], "keywords": ["UPI", "Aadhaar, e-KYC"]}
+    audio = {"input": {"transcription": given, "turn_detection": None}}
+    session = {"type": "transcription", "audio": audio}
+    async with running(gateway) as client, client.realtime.connect(extra_query={"intent": "transcription"}) as live:
+        await live.recv()
+        await live.session.update(session=session)  # type: ignore[arg-type]
+        shown = (await live.recv()).session.audio.input.transcription
+        assert (shown.languages, shown.keywords) == (given["languages"], given["keywords"])
+        await live.input_audio_buffer.append(audio=base64.b64encode(LOUD.tobytes()).decode())
+        await live.input_audio_buffer.commit()
+        while (await live.recv()).type != "conversation.item.input_audio_transcription.completed":
+            pass
+        await live.session.update(session={**session, "audio": {"input": {"transcription": {"keywords": "UPI"}}}})  # type: ignore[arg-type]
+        event = await live.recv()
+        assert event.type == "error" and event.error.param == "keywords"
+    assert gateway.turns[0]["languages"] == "hi,en"
+    assert gateway.keywords == ["UPI", "Aadhaar, e-KYC"]
+    assert [asked["language"] for asked in gateway.languages_asked] == ["hi", "en"]
 
 
 async def test_a_gateway_that_is_away_does_not_stop_a_session_from_being_set_up() -> None:
