@@ -184,8 +184,9 @@ def test_which_languages_are_heard_can_be_asked_before_anybody_speaks(speech: Sp
         return speech.stack.client.get("/v1/audio/languages", params={"model": "whisper-1", **query}).json()
 
     models = {one["language"]: one["models"] for one in ask()["data"]}
-    assert len(set(models)) > 100
+    assert len(models) > 100
     assert models["hi"] == ["conformer-tiny", "whisper-tiny"]
+    assert "yue" not in models  # Whisper knows it from large-v3 on
     assert models["sat"] == ["conformer-tiny"] and models["fr"] == ["whisper-tiny"]
     assert ask(language="od-IN")["data"] == [{"language": "or", "name": "Odia", "models": ["conformer-tiny"]}]
     unknown = ask(language="tlh")["error"]
