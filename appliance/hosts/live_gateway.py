@@ -101,6 +101,8 @@ class Gateway:
                     if event.get("type") == "transcript.text.delta":
                         yield "delta", event["delta"]
                     elif event.get("type") == "transcript.text.done":
+                        for one in event.get("languages") or ():
+                            yield "language", str(one["code"])
                         yield "done", event["text"]
                         return
                     elif "error" in event:

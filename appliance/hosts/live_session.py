@@ -45,7 +45,9 @@ class Transcribe(Protocol):
     """A turn's way to its text: pieces, then the whole as the last. Raises Refused."""
 
     def __call__(self, audio: bytes, fields: dict[str, str], final: bool) -> AsyncIterator[tuple[str, str]]:
-        """``("delta", piece)`` any number of times, ``("done", text)`` once. ``final``: the turn is over."""
+        """``("delta", piece)`` any number of times, ``("language", code)`` where it was detected, ``("done", text)``
+        once. ``final``: the turn is over.
+        """
         ...
 
 
@@ -314,6 +316,7 @@ class Session:
         at: dict[str, Any] = {"item_id": turn.id, "content_index": 0}
         seconds = int(turn.fields["sample_rate"]) * (2 if turn.fields["input_audio_codec"] == "pcm_s16le" else 1)
         text, said = "", turn.said
+        languages: list[dict[str, str]] = []
         try:
             async for what, piece in self._whole(turn):
                 if what == "delta":
@@ -321,9 +324,12 @@ class Session:
                     if text.startswith(said) and len(text) > len(said):
                         await self._say(turn.id, text[len(said) :])
                         said = text
+                elif what == "language":
+                    languages.append({"code": piece})
                 else:
+                    found = {"languages": languages} if languages or "language" not in turn.fields else {}
                     usage = {"type": "duration", "seconds": round(len(turn.audio) / seconds, 3)}
-                    await self.send(f"{_DELTAS}.completed", **at, transcript=piece, usage=usage)
+                    await self.send(f"{_DELTAS}.completed", **at, transcript=piece, usage=usage, **found)
         except Refused as e:
             error = {"type": "invalid_request_error", "code": e.code, "message": str(e), "param": e.param or None}
             await self.send(f"{_DELTAS}.failed", **at, error=error)

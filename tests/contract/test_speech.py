@@ -147,6 +147,10 @@ def test_a_stream_is_routed_too(speech: Speech) -> None:
     speech.whisper.language, speech.conformer.text = "hi", HINDI
     answer = speech.post(stream="true")
     assert HINDI in answer.text
+    last = json.loads(answer.text.strip().rpartition("data: ")[2])
+    assert (last["languages"], last["language_probability"]) == ([{"code": "hi"}], 0.9)
+    assert '"languages"' not in speech.post(stream="true", language="hi").text
+    del speech.whisper.calls[1:]
     assert [p["stream"] for _, p in speech.whisper.calls] == [False]
 
 

@@ -73,7 +73,10 @@ class Gateway:
         if self.refuse:
             return JSONResponse({"error": {"message": "no", "code": "budget_exceeded", "param": None}}, self.status)
         text = f"turn {len(self.turns)}" if self.says is None else self.says(len(audio))
-        events = [{"type": "transcript.text.delta", "delta": text}, {"type": "transcript.text.done", "text": text}]
+        done = {"type": "transcript.text.done", "text": text}
+        if "language" not in form:
+            done["languages"] = [{"code": "hi"}]
+        events = [{"type": "transcript.text.delta", "delta": text}, done]
         return Response("".join(f"data: {json.dumps(e)}\n\n" for e in events), media_type="text/event-stream")
 
     def client(self) -> httpx2.AsyncClient:
@@ -175,6 +178,7 @@ async def test_telephone_audio_with_manual_commits(kind: str, codec: str) -> Non
         await live.input_audio_buffer.commit()
         (*_, error) = await until(live, "error")
     assert (done.transcript, done.usage.seconds) == ("turn 1", 0.5)
+    assert [one.code for one in done.languages] == ["hi"]  # what was detected, as none was given
     assert (gateway.turns[0]["input_audio_codec"], gateway.turns[0]["bytes"]) == (codec, 4000)
     assert error.error.code == "input_audio_buffer_commit_empty"
 
