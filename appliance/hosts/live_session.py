@@ -31,6 +31,7 @@ from appliance.hosts.live_settings import Chosen, Refused, object_of, updated
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 _DELTAS = "conversation.item.input_audio_transcription"
 _LEAST_MS = 100
+_SILENCE_KEPT_MS = 2000
 
 
 class Listening(Protocol):
@@ -100,6 +101,7 @@ class Session:
         self._kept = bytearray()
         self._kept_from = 0  # bytes of the session that came before the kept ones
         self._before_ms = 0.0  # audio that came before the buffer was last cleared
+        self._spoken_from: int | None = None  # where somebody began to speak, where turns end by commits
         self._item = ""
         self._previous: str | None = None
         self._turns: asyncio.Queue[_Turn] = asyncio.Queue(limits.most_waiting)
@@ -199,6 +201,7 @@ class Session:
         self._before_ms += self._chosen.format.ms(self._kept_from + len(self._kept))
         self._kept.clear()
         self._kept_from = 0
+        self._spoken_from = None
         self._item = ""
         self._renew()
 
@@ -222,13 +225,7 @@ class Session:
             raise Refused("'audio' ends inside a sample; send whole samples", "audio")
         self._kept += data
         if self._chosen.vad is None:
-            if form.ms(len(self._kept)) > self._limits.most_turn_s * 1000:
-                await self._start_over()
-                raise Refused(
-                    f"more than {self._limits.most_turn_s:g} s came without a commit and were dropped; commit earlier",
-                    "audio",
-                    "input_audio_buffer_full",
-                )
+            await self._heard_without_turns(data)
             return
         for frame in self._frames.frames(form.samples(data)):
             turned = self._turn_state.frame(self._detector.frame(frame))
@@ -242,6 +239,25 @@ class Session:
                 await self._partial.pause()
             elif self._partial.due(heard_s):
                 self._partial.start(self._item, bytes(self._kept), heard_s, self._chosen.described())
+
+    async def _heard_without_turns(self, data: bytes) -> None:
+        """Turns end by commits: silence that nobody ends is forgotten, speech that nobody ends is refused."""
+        form, most_ms = self._chosen.format, self._limits.most_turn_s * 1000
+        for frame in self._frames.frames(form.samples(data)):
+            turned = self._turn_state.frame(self._detector.frame(frame))
+            if turned is not None and turned[0] == "started" and self._spoken_from is None:
+                self._spoken_from = form.size(turned[1])
+        if form.ms(len(self._kept)) <= most_ms:
+            return
+        newest = self._kept_from + len(self._kept) - form.size(_SILENCE_KEPT_MS)
+        self._forget(newest if self._spoken_from is None else min(newest, self._spoken_from))
+        if form.ms(len(self._kept)) > most_ms:
+            await self._start_over()
+            raise Refused(
+                f"more than {self._limits.most_turn_s:g} s came without a commit and were dropped; commit earlier",
+                "audio",
+                "input_audio_buffer_full",
+            )
 
     def _so_far(self) -> tuple[bytes, dict[str, str]]:
         """The turn's audio until now, and the fields of its form."""
@@ -286,7 +302,7 @@ class Session:
         said = await self._partial.end()
         ahead = await self._ahead.end(self._turn_state.spoken_ms)
         turn = _Turn(self._item or self._new_id("item"), audio, self._chosen.described(), said, ahead)
-        self._item = ""
+        self._item, self._spoken_from = "", None
         await self.send("input_audio_buffer.committed", previous_item_id=self._previous, item_id=turn.id)
         self._previous = turn.id
         await self._turns.put(turn)

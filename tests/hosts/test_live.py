@@ -373,3 +373,26 @@ async def test_audio_without_a_commit_is_bounded(events: Events) -> None:
     for _ in range(3):
         await one.receive(append(LOUD))
     assert events.seen[-1]["error"]["code"] == "input_audio_buffer_full"
+
+
+async def test_silence_without_a_commit_is_forgotten_and_what_is_said_after_it_is_a_turn(events: Events) -> None:
+    """Pipecat sends everything it hears and commits when its own detector says so: silence is no error there."""
+    asked: list[int] = []
+
+    async def count(audio: bytes, fields: dict[str, str], final: bool) -> AsyncIterator[tuple[str, str]]:
+        asked.append(len(audio))
+        yield "done", "text"
+
+    one = Session(events.send, count, Loud, Limits(most_turn_s=5.0))
+    working = asyncio.create_task(one.work())
+    await one.receive(b'{"type": "session.update", "session": {"turn_detection": null}}')
+    for piece in [QUIET] * 9 + [LOUD] + [QUIET] * 3:
+        await one.receive(append(piece))
+    await one.receive(b'{"type": "input_audio_buffer.commit"}')
+    await one.finish()
+    for _ in range(20):
+        await one.receive(append(QUIET))
+    working.cancel()
+    assert [e for e in events.seen if e["type"] == "error"] == []
+    assert 4.2 * 48000 <= asked[0] <= 5.0 * 48000  # a second of sound, the padding before it and the silence after it
+    assert one.received_ms == 33000
