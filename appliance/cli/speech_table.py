@@ -217,9 +217,9 @@ session_s = 14400.0
 ```
 
 More bounds: 60 s a turn (it is cut and goes on; where turns end by commits, silence before a voice is forgotten, and
-60 s without a commit after it are dropped with an `error` event), 4 turns unanswered, after which nothing more is read; a revoked key
-ends its sessions with its next turn. Not there: semantic VAD, deltas with manual commits, sessions that outlive the
-process.
+60 s without a commit after it are dropped with an `error` event), 4 turns unanswered, after which nothing more is read;
+a revoked key ends its sessions with its next turn. Not there: semantic VAD, deltas with manual commits, sessions that
+outlive the process.
 """
 
 
