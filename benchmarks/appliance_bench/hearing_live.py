@@ -119,9 +119,9 @@ async def _measure(clips: Sequence[Clip], url: str, key: str, sessions: int, sil
             }
             update = {"type": "session.update", "session": {"type": "transcription", "audio": {"input": input_}}}
             await ws.send(json.dumps(update))
-            await _turns(ws, warm)  # the first turn of a socket pays for its connection
+            await turns(ws, warm)  # the first turn of a socket pays for its connection
             for clip in todo:
-                found.append(await _turns(ws, clip))
+                found.append(await turns(ws, clip))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(sessions):
@@ -149,7 +149,7 @@ def speech_end_s(pcm: bytes) -> float:
     return float(spans[-1]["end"]) / 16000 if spans else len(samples) / 8000
 
 
-async def _turns(ws: Any, clip: Clip) -> dict[str, float]:
+async def turns(ws: Any, clip: Clip) -> dict[str, float]:
     """One clip and the silence after it; times in ms from the end of its speech."""
     with wave.open(str(clip.path)) as file:
         pcm = file.readframes(file.getnframes())
