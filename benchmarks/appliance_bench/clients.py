@@ -14,7 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from types import TracebackType
 
 from msgspec import Struct
@@ -26,14 +26,16 @@ from appliance_bench.wire import Client
 _AHEAD_S = 0.3
 
 
+Part = tuple[Sequence[Job], Sequence[float], float]
+"""Jobs, when each is due (seconds), and the time of a request that still is of use (milliseconds)."""
+
+
 class Offer(Struct, frozen=True):
     """What one process sends: ``start`` is on the monotonic clock."""
 
     url: str
     key: str
-    jobs: tuple[Job, ...]
-    due_s: tuple[float, ...]
-    limit_ms: float
+    parts: tuple[Part, ...]
     start: float
 
 
@@ -56,22 +58,15 @@ class Clients:
                 process.terminate()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def offer(self, url: str, key: str, parts: Sequence[tuple[Sequence[Job], Sequence[float], float]]) -> list[Load]:
-        """Each part (jobs, when each is due, the time that still is of use), all at once; a Load a part."""
+    def offer(self, url: str, key: str, parts: Sequence[Part]) -> list[Load]:
+        """All parts at once; a Load a part, in its order."""
         start = time.monotonic() + _AHEAD_S
-        sent: list[list[Future[Load]]] = []
-        for jobs, due_s, limit_ms in parts:
-            # as many as there is work for, and every process gets its own share of every part
-            sent.append(
-                [
-                    self._pool.submit(
-                        _offer, Offer(url, key, tuple(jobs[n :: self.count]), tuple(due_s[n :: self.count]), limit_ms,
-                                      start)  # fmt: skip
-                    )
-                    for n in range(min(self.count, len(jobs)))
-                ]
-            )
-        return [joined([one.result() for one in loads], len(jobs)) for loads, (jobs, _, _) in zip(sent, parts, strict=True)]
+        futures = []
+        for n in range(self.count):
+            mine = tuple((tuple(jobs[n :: self.count]), tuple(due[n :: self.count]), ms) for jobs, due, ms in parts)
+            futures.append(self._pool.submit(_offer, Offer(url, key, mine, start)))
+        found = [future.result() for future in futures]
+        return [joined([one[n] for one in found], len(jobs)) for n, (jobs, _, _) in enumerate(parts)]
 
 
 def joined(loads: Sequence[Load], count: int) -> Load:
@@ -90,20 +85,24 @@ def _quiet() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
 
 
-def _offer(what: Offer) -> Load:
+def _offer(what: Offer) -> list[Load]:
     return asyncio.run(_offered(what))
 
 
-async def _offered(what: Offer) -> Load:
+async def _offered(what: Offer) -> list[Load]:
     client = Client(what.url, {"authorization": f"Bearer {what.key}"} if what.key else None)
     gc.collect()
     gc.disable()
     try:
         await asyncio.sleep(max(0.0, what.start - time.monotonic()))
-        return await drive.offer(client, what.jobs, what.due_s, what.limit_ms)
+        return list(await asyncio.gather(*(_part(client, *part) for part in what.parts)))
     finally:
         gc.enable()
         await client.close()
+
+
+async def _part(client: Client, jobs: Sequence[Job], due_s: Sequence[float], limit_ms: float) -> Load:
+    return await drive.offer(client, jobs, due_s, limit_ms) if jobs else Load()
 
 
 def default_count() -> int:

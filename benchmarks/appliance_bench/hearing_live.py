@@ -106,6 +106,24 @@ def _spread(each: Sequence[float]) -> dict[str, float]:
 
 
 async def _measure(clips: Sequence[Clip], url: str, key: str, sessions: int, silence_ms: int) -> dict[str, Any]:
+    found = await sessions_of(clips, url, key, sessions, silence_ms)
+    names = ("speech_stopped", "completed", "completed_after_stopped")
+    return {
+        "sessions": sessions,
+        "silence_ms": silence_ms,
+        "clips": len(found),
+        "with_delta_before_the_end": sum(one["deltas_while_speaking"] > 0 for one in found),
+        "ms_after_the_end_of_speech": {
+            name: _spread(each) for name in names if (each := [one[name] for one in found if name in one])
+        },
+        "turns": found,
+    }
+
+
+async def sessions_of(
+    clips: Sequence[Clip], url: str, key: str, sessions: int, silence_ms: int = 500
+) -> list[dict[str, float]]:
+    """Every clip once over ``sessions`` sockets; what ``turns`` saw of each."""
     todo = iter(clips)
     found: list[dict[str, float]] = []
 
@@ -126,17 +144,7 @@ async def _measure(clips: Sequence[Clip], url: str, key: str, sessions: int, sil
     async with asyncio.TaskGroup() as group:
         for _ in range(sessions):
             group.create_task(session(clips[0]))
-    names = ("speech_stopped", "completed", "completed_after_stopped")
-    return {
-        "sessions": sessions,
-        "silence_ms": silence_ms,
-        "clips": len(found),
-        "with_delta_before_the_end": sum(one["deltas_while_speaking"] > 0 for one in found),
-        "ms_after_the_end_of_speech": {
-            name: _spread(each) for name in names if (each := [one[name] for one in found if name in one])
-        },
-        "turns": found,
-    }
+    return found
 
 
 def speech_end_s(pcm: bytes) -> float:

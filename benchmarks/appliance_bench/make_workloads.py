@@ -1,4 +1,4 @@
-"""``python -m appliance_bench.make_workloads > workloads/pivot-chat.jsonl``: questions of customers in Hindi, from a seed.
+"""``python -m appliance_bench.make_workloads > workloads/pivot-chat.jsonl``: questions in Hindi, from a seed.
 
 What it is: templates of our own filled in by chance; the same seed gives the same file, and a test compares.
 What it refuses to be: natural traffic. Licence: the repository's, nobody's text is in it.

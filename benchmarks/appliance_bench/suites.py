@@ -109,7 +109,9 @@ def load(name: str, loads: Sequence[float] = (), directory: Path = HERE, items: 
     if sheet.generator not in GENERATORS:
         raise RecordError(f"{path}: the generator is one of {', '.join(GENERATORS)}")
     if loads:
-        return msgspec.structs.replace(sheet, cells=[msgspec.structs.replace(c, loads=list(loads)) for c in sheet.cells])
+        return msgspec.structs.replace(
+            sheet, cells=[msgspec.structs.replace(c, loads=list(loads)) for c in sheet.cells]
+        )
     return sheet
 
 
