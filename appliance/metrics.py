@@ -2,35 +2,73 @@
 
 What it is: one ``Metrics`` an application, with a registry of its own, handed to whoever counts.
 What it refuses to be: a place for tenant names or prompts; labels are routes, statuses and engine names.
-What it costs: about 3 µs a request; children are looked up once and kept.
+What it costs: under 1 µs a request, which is counted here and told at a scrape. The library's own counters take a
+lock each and cost ten times that.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterable
+from itertools import accumulate
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 _TTFT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _TPOT_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 _TOTAL_BUCKETS_S = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
+class _Times:
+    """A histogram that one thread fills."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(_TOTAL_BUCKETS_S) + 1)
+        self.sum_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(_TOTAL_BUCKETS_S, seconds)] += 1
+        self.sum_s += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """As Prometheus has them: each holds what is in the ones before it."""
+        names = (*(str(float(bound)) for bound in _TOTAL_BUCKETS_S), "+Inf")
+        return list(zip(names, accumulate(self.counts), strict=True))
+
+
+class _Requests(Collector):
+    """What every request is counted in."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        requests = CounterMetricFamily(
+            "appliance_requests", "Requests by route and HTTP status", labels=("route", "status")
+        )
+        for (route, status), count in self._metrics.requests.items():
+            requests.add_metric((route, str(status)), count)
+        yield requests
+        total = HistogramMetricFamily("appliance_request_seconds", "Arrival to last byte", labels=("route",))
+        for route, times in self._metrics.times.items():
+            total.add_metric((route,), times.buckets(), times.sum_s)
+        yield total
+        yield GaugeMetricFamily("appliance_in_flight", "Requests being worked on", self._metrics.in_flight)
+
+
 class Metrics:
-    """Counters of one gateway process."""
+    """Counters of one gateway process; one thread counts."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "appliance_requests", "Requests by route and HTTP status", ("route", "status"), registry=self.registry
-        )
+        self.in_flight = 0
+        self.requests: dict[tuple[str, int], int] = {}
+        self.times: dict[str, _Times] = {}
+        self.registry.register(_Requests(self))
         self._errors = Counter(
             "appliance_errors", "Errors by route and code", ("route", "code"), registry=self.registry
-        )
-        self._total = Histogram(
-            "appliance_request_seconds",
-            "Arrival to last byte",
-            ("route",),
-            registry=self.registry,
-            buckets=_TOTAL_BUCKETS_S,
         )
         self._ttft = Histogram(
             "appliance_ttft_seconds", "Time to first token", ("route",), registry=self.registry, buckets=_TTFT_BUCKETS_S
@@ -39,25 +77,22 @@ class Metrics:
             "appliance_tpot_seconds", "Time per output token after the first", ("route",), registry=self.registry,
             buckets=_TPOT_BUCKETS_S,
         )  # fmt: skip
-        self.in_flight = Gauge("appliance_in_flight", "Requests being worked on", registry=self.registry)
         self._queue = Gauge(
             "appliance_engine_in_flight", "Requests inside an engine", ("engine",), registry=self.registry
         )
         self._up = Gauge(
             "appliance_engine_ready", "1 where the engine takes requests", ("engine",), registry=self.registry
         )
-        self._children: dict[tuple[str, str], Counter] = {}
-        self._totals: dict[str, Histogram] = {}
 
     def request(self, route: str, status: int, total_s: float) -> None:
         """Count one finished HTTP request."""
-        key = (route, str(status))
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = self._requests.labels(*key)
-            self._totals[route] = self._total.labels(route)
-        child.inc()
-        self._totals[route].observe(total_s)
+        key = (route, status)
+        count = self.requests.get(key)
+        if count is None:
+            count = 0
+            self.times.setdefault(route, _Times())
+        self.requests[key] = count + 1
+        self.times[route].add(total_s)
 
     def error(self, route: str, code: str) -> None:
         """Count one error by its code."""

@@ -21,7 +21,7 @@ PACKAGES = {
 }
 VALUES = {
     "types", "errors", "settings", "settings_hosted", "languages", "language_id", "networks", "permit_keys",
-    "transliterate", "translation", "codemix",
+    "transliterate", "translation", "codemix", "within",
 }  # fmt: skip
 ENGINE_ROOMS = {"hosts", "supervisor"}
 # Every room of appliance/ and the rooms it may import. "app" composes, "__main__" and cli are thin commands.

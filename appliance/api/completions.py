@@ -61,15 +61,16 @@ def completion_route(
     """The handler of one completion endpoint."""
 
     async def handle(exchange: Exchange) -> None:
+        version = service.ledger.version
         key = service.authenticate(exchange)
         with service.slot():
-            await answer(exchange, key)
+            await answer(exchange, key, version)
 
-    async def answer(exchange: Exchange, key: Key) -> None:
+    async def answer(exchange: Exchange, key: Key, version: int) -> None:
         server = service.settings.server
-        async with service.upload_time():
-            body = await exchange.body(server.max_body_bytes, "server.max_body_bytes")
-        key = service.authenticate(exchange)  # it may have been revoked while the body came
+        body = await exchange.body_within(server.request_deadline_s, server.max_body_bytes, "server.max_body_bytes")
+        if service.ledger.version != version or key.expires_ms is not None:
+            key = service.authenticate(exchange)  # it may have been revoked while the body came
         params = parse(body)
         model = service.model_for(params.model, "chat", key, endpoint)
         messages = params.messages

@@ -15,9 +15,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from appliance.errors import ApplianceError, EngineUnavailable, TooLarge
+from appliance.api import whole
+from appliance.errors import ApplianceError, EngineUnavailable, TooLarge, UploadTooSlow
 from appliance.metrics import Metrics
 from appliance.pipeline import CLIENT_LEFT, LEFT
+from appliance.within import Within
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -43,13 +45,20 @@ class Exchange:
         self._streaming = False
         self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # the first of a name counts
 
     def header(self, name: bytes) -> str:
         """One request header, empty when absent. ``name`` in lower case."""
-        for key, value in self.scope["headers"]:
-            if key == name:
-                return str(value.decode("latin-1"))
-        return ""
+        value = self._headers.get(name)
+        return "" if value is None else value.decode("latin-1")
+
+    async def body_within(self, seconds: float, limit: int, setting: str) -> bytes:
+        """``body``, and UploadTooSlow where it takes longer than ``seconds``."""
+        try:
+            with Within(seconds):
+                return await self.body(limit, setting)
+        except TimeoutError:
+            raise UploadTooSlow(upload_too_slow(seconds)) from None
 
     async def body(self, limit: int, setting: str) -> bytes:
         """The whole request body. Raises TooLarge past ``limit`` bytes, naming the ``setting``."""
@@ -115,13 +124,17 @@ class Exchange:
         self, status: int, body: bytes, content_type: bytes = b"application/json", headers: dict[str, str] | None = None
     ) -> None:
         """Answer whole."""
-        await self._start(status, content_type, headers, len(body))
+        raw = self._headed(status, content_type, headers, len(body))
+        if status == 200 and whole.write(self._send, raw, body):
+            return
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
         await self._send({"type": "http.response.body", "body": body})
 
     async def start_stream(self, content_type: bytes, headers: dict[str, str] | None = None) -> None:
         """Send status 200 and headers; ``write`` follows."""
         self._streaming = True
-        await self._start(200, content_type, headers, None)
+        raw = self._headed(200, content_type, headers, None)
+        await self._send({"type": "http.response.start", "status": 200, "headers": raw})
 
     async def write(self, body: bytes, more: bool = True) -> None:
         """Send a piece of a streamed answer."""
@@ -140,16 +153,21 @@ class Exchange:
             headers["connection"] = "close"
         await self.respond(error.status, error.envelope(), headers=headers)
 
-    async def _start(
+    def _headed(
         self, status: int, content_type: bytes, headers: dict[str, str] | None, length: int | None
-    ) -> None:
+    ) -> list[tuple[bytes, bytes]]:
         self.status = status
         raw = [(b"content-type", content_type), (b"x-request-id", self.request_id.encode())]
         if length is not None:
             raw.append((b"content-length", str(length).encode()))
-        for name, value in (headers or {}).items():
-            raw.append((name.encode("latin-1"), value.encode("latin-1", "replace")))
-        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+        if headers:
+            raw += [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
+        return raw
+
+
+def upload_too_slow(seconds: float) -> str:
+    """What a caller is told whose request took longer than that to arrive."""
+    return f"the request did not arrive within {seconds:g} s; send less at a time"
 
 
 def _too_large(limit: int, setting: str) -> TooLarge:
@@ -175,7 +193,7 @@ class Endpoint:
         exchange = Exchange(scope, receive, send)
         exchange.request_id = self._new_id()
         started_s = time.perf_counter()
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight += 1
         try:
             await self._handler(exchange)
         except ApplianceError as e:
@@ -200,7 +218,7 @@ class Endpoint:
             )
         finally:
             exchange.unwatch()
-            self._metrics.in_flight.dec()
+            self._metrics.in_flight -= 1
             self._metrics.request(self._route, exchange.status, time.perf_counter() - started_s)
             if exchange.error_code is not None:
                 self._metrics.error(self._route, exchange.error_code)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from appliance.api import auth
-from appliance.api.http import Exchange
+from appliance.api.http import Exchange, upload_too_slow
 from appliance.api.policing import Policing
 from appliance.api.vouched import Vouched
 from appliance.engines.registry import Registry
@@ -24,6 +24,7 @@ from appliance.pipeline import Pipeline, Sink, Work
 from appliance.pipeline.deciding import Decider
 from appliance.pipeline.leaving import Exit
 from appliance.pipeline.shadowing import Shadows
+from appliance.pipeline.vocabulary import Vocabulary
 from appliance.settings import Settings
 from appliance.types import Admission, Endpoint, Idempotency, Key, Request, Task, Turn
 
@@ -74,6 +75,7 @@ class Service:
             self.decider,
             Exit(self.policing.signer, clock, lambda: self._random_hex(16)),
         )
+        self._pipeline.vocabulary = Vocabulary(self.store, lambda: ledger.version, self.now_ms)
         self.shadows = self._pipeline.shadows = Shadows(self._pipeline, ledger, self.new_id, self.now_ms, monotonic)
         self.running = 0
         self.draining = False
@@ -193,30 +195,12 @@ class Service:
         conversation_id = new_id("conv", request.at_ms, self._random_hex)
         return Admission(request, turn, conversation_id, nusd, tokens, idempotency, hosted_nusd)
 
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """One of ``server.max_in_flight`` places, taken before a body is read. Raises EngineUnavailable.
+    def slot(self) -> Slot:
+        """One of ``server.max_in_flight`` places, to be held by ``with`` before a body is read.
 
-        While the appliance drains there are none.
+        Raises EngineUnavailable where none is left, and while the appliance drains.
         """
-        if self.draining:
-            raise EngineUnavailable(
-                "the appliance is stopping and takes no new requests; try again shortly",
-                code="shutting_down",
-                headers={"retry-after": _RETRY_STOPPED, "connection": "close"},
-            )
-        limit = self.settings.server.max_in_flight
-        if self.running >= limit:
-            raise EngineUnavailable(
-                f"{limit} requests are being worked on; try again in a second, or raise server.max_in_flight",
-                code="overloaded",
-                headers={"retry-after": "1"},
-            )
-        self.running += 1
-        try:
-            yield
-        finally:
-            self.running -= 1
+        return Slot(self)
 
     @asynccontextmanager
     async def upload_time(self) -> AsyncIterator[None]:
@@ -225,13 +209,40 @@ class Service:
             async with asyncio.timeout(self.settings.server.request_deadline_s):
                 yield
         except TimeoutError:
-            raise UploadTooSlow(
-                f"the request did not arrive within {self.settings.server.request_deadline_s:g} s; send less at a time"
-            ) from None
+            raise UploadTooSlow(upload_too_slow(self.settings.server.request_deadline_s)) from None
 
     async def run(self, admission: Admission, work: Work, sink: Sink) -> None:
         """Run through the pipeline."""
         await self._pipeline.run(admission, work, sink)
+
+
+class Slot:
+    """A place among the requests that are worked on at once, while its block runs."""
+
+    __slots__ = ("_service",)
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def __enter__(self) -> None:
+        service = self._service
+        if service.draining:
+            raise EngineUnavailable(
+                "the appliance is stopping and takes no new requests; try again shortly",
+                code="shutting_down",
+                headers={"retry-after": _RETRY_STOPPED, "connection": "close"},
+            )
+        limit = service.settings.server.max_in_flight
+        if service.running >= limit:
+            raise EngineUnavailable(
+                f"{limit} requests are being worked on; try again in a second, or raise server.max_in_flight",
+                code="overloaded",
+                headers={"retry-after": "1"},
+            )
+        service.running += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._service.running -= 1
 
 
 def allowed(key: Key, name: str, model: str) -> bool:

@@ -37,12 +37,15 @@ class Db(Protocol):
 
     dialect: Literal["sqlite", "postgresql"]
 
-    def begin(self, while_waiting: Callable[[], None] = nothing) -> None:
-        """Start to write; on a broken connection, after opening a new one."""
+    def begin(self, while_waiting: Callable[[], None] = nothing, durable: bool = True) -> None:
+        """Start to write; on a broken connection, after opening a new one.
+
+        What is committed without ``durable`` outlives this process, and a power cut from the next durable one on.
+        """
         ...
 
     def commit(self) -> None:
-        """Make it durable."""
+        """Make it durable, if ``begin`` was asked to; visible to everybody in any case."""
         ...
 
     def rollback(self) -> None:

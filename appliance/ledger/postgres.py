@@ -138,7 +138,7 @@ class PostgresDb:
         with self._errors():
             self._live()
 
-    def begin(self, while_waiting: Callable[[], None] = nothing) -> None:
+    def begin(self, while_waiting: Callable[[], None] = nothing, durable: bool = True) -> None:
         """Start a transaction, on a new connection if the old one broke."""
         with self._errors():
             if self._connection is not None and _has_ended(self._connection):
@@ -147,9 +147,11 @@ class PostgresDb:
             self._pipeline = ExitStack()
             self._sent = self._pipeline.enter_context(connection.pipeline())
             connection.execute("BEGIN")
+            if not durable:
+                connection.execute("SET LOCAL synchronous_commit = off")
 
     def commit(self) -> None:
-        """Durable on return (synchronous_commit). Raises EntryFault for what was sent before, and then it is undone."""
+        """Durable on return unless ``begin`` was told otherwise. Raises EntryFault for what was sent; it is undone."""
         with self._errors():
             cursor = self._live().execute("COMMIT")
             self._leave()

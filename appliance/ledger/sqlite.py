@@ -1,6 +1,6 @@
 """One SQLite connection as the ledger wants it, and SQLite's errors as sentences.
 
-What it is: ``connect`` (WAL, every commit synced, foreign keys enforced), ``SqliteDb`` over it, and ``unavailable``.
+What it is: ``connect`` (WAL, commits synced, foreign keys enforced), ``SqliteDb`` over it, and ``unavailable``.
 What it refuses to be: a creator of files (``mode=rw``: a ledger that vanished is an error, not an empty ledger),
 or a leak: the sentences reach API callers, so they hold no path.
 """
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -39,19 +38,24 @@ class SqliteDb:
         self._path = path
         self._monotonic = monotonic
         self._broken = False
+        self._synced = True
+        self._errors = _Errors(self)
         self._seen: str | None = None
         try:
             self.connection = connect(path, busy_ms=_LOCK_SLICE_MS)
         except sqlite3.Error as e:
             raise unavailable(e) from e
 
-    def begin(self, while_waiting: Callable[[], None] = nothing) -> None:
+    def begin(self, while_waiting: Callable[[], None] = nothing, durable: bool = True) -> None:
         """Take the write lock, waiting ``LOCK_WAIT_S`` for another process's."""
-        with self._errors():
+        with self._errors:
             if self._broken:
                 self.connection.close()
                 self.connection = connect(self._path, busy_ms=_LOCK_SLICE_MS)
-                self._broken = False
+                self._broken, self._synced = False, True
+            if durable is not self._synced:
+                self.connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self._synced = durable
             deadline: float | None = None
             while True:
                 try:
@@ -65,8 +69,8 @@ class SqliteDb:
                 while_waiting()
 
     def commit(self) -> None:
-        """Make it durable: one fdatasync."""
-        with self._errors():
+        """Make it durable: one fdatasync, which takes along what was committed without since the last."""
+        with self._errors:
             self.connection.execute("COMMIT")
 
     def rollback(self) -> None:
@@ -79,23 +83,23 @@ class SqliteDb:
 
     def savepoint(self) -> None:
         """One level inside a transaction."""
-        with self._errors():
+        with self._errors:
             self.connection.execute("SAVEPOINT entry")
 
     def release(self) -> None:
         """Keep what came since ``savepoint``."""
-        with self._errors():
+        with self._errors:
             self.connection.execute("RELEASE entry")
 
     def undo(self) -> None:
         """Drop what came since ``savepoint``."""
-        with self._errors():
+        with self._errors:
             self.connection.execute("ROLLBACK TO entry")
             self.connection.execute("RELEASE entry")
 
     def run(self, sql: str, rows: Sequence[Row]) -> int:
         """Execute once per row."""
-        with self._errors():
+        with self._errors:
             return self.connection.executemany(sql, rows).rowcount
 
     def send(self, sql: str, rows: Sequence[Row]) -> None:
@@ -104,7 +108,7 @@ class SqliteDb:
 
     def query(self, sql: str, row: Row = ()) -> list[Row]:
         """All rows."""
-        with self._errors():
+        with self._errors:
             return self.connection.execute(sql, row).fetchall()
 
     def changed(self) -> bool:
@@ -118,20 +122,38 @@ class SqliteDb:
         """Close; the last connection of a file also empties its WAL."""
         self.connection.close()
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.ProgrammingError as e:
-            if "closed" not in str(e):
-                raise EntryFault(str(e)) from e
+    def _said(self, error: sqlite3.Error) -> Exception:
+        """``error`` as the ledger says it, and whether this connection can go on."""
+        if isinstance(error, sqlite3.ProgrammingError):
+            if "closed" not in str(error):
+                return EntryFault(str(error))
             self._broken = True
-            raise unavailable(e) from e
-        except _ENTRY_FAULTS as e:
-            raise EntryFault(str(e)) from e
-        except sqlite3.Error as e:
-            self._broken = self._broken or is_broken(e)
-            raise unavailable(e) from e
+            return unavailable(error)
+        if isinstance(error, _ENTRY_FAULTS):
+            return EntryFault(str(error))
+        self._broken = self._broken or is_broken(error)
+        return unavailable(error)
+
+
+class _Errors:
+    """SQLite's errors inside the block as ours. Made once: a generator for every statement costs more than some."""
+
+    def __init__(self, db: SqliteDb) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise self._db._said(error) from error
+
+
+# sqlite3 asks every value that is no int, float or str for a way to store it, by three look-ups that fail: 0.5 µs each,
+# and most columns of a row are NULL. These answer the first.
+sqlite3.register_adapter(type(None), {None: None}.get)
+sqlite3.register_adapter(bool, int)
+sqlite3.register_adapter(bytes, bytes)
 
 
 def connect(path: Path, *, busy_ms: int = 5000, read_only: bool = False) -> sqlite3.Connection:

@@ -33,9 +33,11 @@ from appliance.pipeline.continuing import Continued
 from appliance.pipeline.leaving import Leaving, Offering
 from appliance.pipeline.sources import Source, Straight
 from appliance.pipeline.trial import Held, Hold, Trial, Verdict
+from appliance.pipeline.vocabulary import Vocabulary
 from appliance.pipeline.work import Run, Sink, Work
 from appliance.policy.parameters import Parameters
 from appliance.policy.values import Decision, Step
+from appliance.translation.crossing import Crossing
 from appliance.translation.recent import Recent
 from appliance.types import End, Partial, Reason
 
@@ -44,6 +46,7 @@ class Trying(Offering, Protocol):
     """Rooms in which attempts are planned and made."""
 
     translated: Recent
+    vocabulary: Vocabulary | None
 
     @property
     def parameters(self) -> Parameters:
@@ -113,6 +116,7 @@ class Chain:
         self._held: Held | None = None
         self._decision = Decision()
         self._failed = 0
+        self._here: ApplianceError | None = None  # the first failure on the box
 
     async def answer(self) -> End:
         """The end of the answer, its closing bytes rendered. Raises ApplianceError."""
@@ -151,7 +155,7 @@ class Chain:
             except ApplianceError as e:
                 self._heard(now, e)
                 if not self._goes_on(e, now, queue):
-                    raise
+                    raise self._told(e, now)  # noqa: B904 - where it is another one, it says what e came of
                 continue
             except BaseException:  # its caller left, which says nothing of the engine
                 if (entry := self._chosen(now)) is not None:
@@ -179,13 +183,14 @@ class Chain:
             # with NumPy and language identification, which a gateway without a policy.toml does not pay for
             from appliance.pipeline.judging import held
 
-            hold, body = held(self._rooms, run, self._decision, step, now.step.ordinal, work)
-            source = self._source(step, work, body)
+            crossing = Crossing() if step.route == "pivot" else None
+            hold, body = held(self._rooms, run, self._decision, step, now.step.ordinal, work, crossing)
+            source = self._source(step, work, body, crossing)
         else:
             source = Straight(self._rooms, run, step, work)
         return Trial(run, step, work, self._sink, source, hold)
 
-    def _source(self, step: Step, work: Work, body: bytes | None = None) -> Source:
+    def _source(self, step: Step, work: Work, body: bytes | None = None, crossing: Crossing | None = None) -> Source:
         rooms, run, known = self._rooms, self._run, self._run.known
         if step.route == "local" or known is None:
             return Straight(rooms, run, step, work, body)
@@ -196,8 +201,8 @@ class Chain:
             return Straight(rooms, run, step, work)
         from appliance.pipeline.pivoting import Pivoted
 
-        cache = rooms.translated.of(run.admission.request.key.tenant.id)
-        return Pivoted(rooms, run, step, work, known.topic.fields, tag, translator, cache)
+        words = (rooms.translated, rooms.vocabulary, crossing or Crossing())
+        return Pivoted(rooms, run, step, work, known.topic.fields, tag, translator, *words)
 
     def _chosen(self, now: Try) -> Entry | None:
         """The engine whose breaker is told of it: one that a policy chose, for itself."""
@@ -222,6 +227,8 @@ class Chain:
             return self._continues(error, failed, queue)
         if self._held is not None:  # whatever is left to try, the held answer stands
             return True
+        if failed.step.route != "hosted":
+            self._here = self._here or error
         self._failed += 1
         if (retries := self._decision.chain.retries) is not None and self._failed > retries:
             return False
@@ -234,6 +241,12 @@ class Chain:
         queue.clear()
         queue.extend(replace(t, step=replace(t.step, reason=reason)) for t in rest)
         return bool(queue)
+
+    def _told(self, error: ApplianceError, failed: Try) -> ApplianceError:
+        """What the caller hears of. That Gemini could not take what an engine here has failed at hides what failed."""
+        if failed.step.route == "hosted" and self._here is not None and not isinstance(error, DeadlineExceeded):
+            return self._here
+        return error
 
     def _elsewhere(self, error: ApplianceError, failed: Try) -> Reason | None:
         """Why another route may answer what this one cannot; only a policy knows other routes."""

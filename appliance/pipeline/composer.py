@@ -25,6 +25,7 @@ from appliance.pipeline.deciding import Decider
 from appliance.pipeline.leaving import Exit
 from appliance.pipeline.shadowing import Shadows
 from appliance.pipeline.trial import Held, Trial
+from appliance.pipeline.vocabulary import Vocabulary
 from appliance.pipeline.work import CLIENT_LEFT, Run, Sink, Work, why_cancelled
 from appliance.policy.egress import Offer
 from appliance.policy.parameters import BY_HAND, Parameters
@@ -54,6 +55,7 @@ class Pipeline:
         self.decider = decider
         self.exit = exit
         self.translated = Recent()
+        self.vocabulary: Vocabulary | None = None
         self.shadows: Shadows | None = None
 
     async def run(self, admission: Admission, work: Work, sink: Sink) -> None:

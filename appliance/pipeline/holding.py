@@ -27,6 +27,7 @@ from appliance.policy.followup import FollowUp
 from appliance.policy.logprobs import Token, tokens_of
 from appliance.policy.parameters import Parameters
 from appliance.policy.values import Judging
+from appliance.translation.crossing import Crossing
 from appliance.types import Answer, Decision, End, Reason, ToolUse, Usage
 
 TOP_LOGPROBS = 2  # the best two are what a margin needs; vLLM's price grows with their number
@@ -34,7 +35,10 @@ _encoder = msgspec.json.Encoder()
 
 
 class Judge(Struct, frozen=True):
-    """What is judged with: parameters, the context of this request, the policy's version."""
+    """What is judged with: parameters, the context of this request, the policy's version.
+
+    ``crossing``: what a pivot's translations have lost so far, which is a fault of the answer like any other.
+    """
 
     parameters: Parameters
     context: Context
@@ -44,6 +48,7 @@ class Judge(Struct, frozen=True):
     cost: Callable[[Usage | None], int]
     guarding: Guarding
     strips: bool = False
+    crossing: Crossing | None = None
 
 
 class Holding:
@@ -116,7 +121,10 @@ class Holding:
         """``keep`` False: a commit is no decision yet, the rest is heard first."""
         by = self._by
         measured = answers.measure(answered, by.wanted)
-        seen = combine.features(measured.signals, by.follow())
+        signals = measured.signals
+        if by.crossing is not None and (share := by.crossing.share) > signals.entities_lost:
+            signals = replace(signals, entities_lost=share)
+        seen = combine.features(signals, by.follow())
         context = replace(by.context, cost_nusd=by.cost(None if end is None else end.usage))
         verdict = combine.judge(by.parameters, seen, context)
         if end is not None and verdict.reason is None and (why := by.guarding.finds(answered.text)):

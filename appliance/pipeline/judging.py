@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Protocol
 
+from msgspec.structs import replace
+
 from appliance.engines.registry import Registry
 from appliance.pipeline.bodies import body_of
 from appliance.pipeline.deciding import Known
@@ -23,6 +25,7 @@ from appliance.policy.egress import Offer
 from appliance.policy.followup import FollowUp, TurnSaid, follow_up
 from appliance.policy.parameters import Parameters
 from appliance.policy.values import ROUTES, Decision, Route, Step
+from appliance.translation.crossing import Crossing
 from appliance.translation.messages import prose
 from appliance.types import Decision as Recorded
 from appliance.types import ToolUse, Usage
@@ -49,9 +52,18 @@ class Judges(Protocol):
 
 
 def held(
-    rooms: Judges, run: Run, decision: Decision, step: Step, planned: int, work: Work
+    rooms: Judges,
+    run: Run,
+    decision: Decision,
+    step: Step,
+    planned: int,
+    work: Work,
+    crossing: Crossing | None = None,
 ) -> tuple[Holding | None, bytes | None]:
-    """What holds an attempt back, and the engine's body where that is not the caller's own."""
+    """What holds an attempt back, and the engine's body where that is not the caller's own.
+
+    ``crossing`` counts what the translations of a pivot lose while it runs.
+    """
     known = run.known
     if known is None:
         return None, None
@@ -70,6 +82,8 @@ def held(
         if run.decision is None:
             run.decision = decided
 
+    if crossing is not None:
+        judge = replace(judge, crossing=crossing)
     if judge.strips:
         body = body_of(asking_logprobs(known.topic.fields), step.model, salt)
     return Holding(judge, record), body

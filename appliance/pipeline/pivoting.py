@@ -22,9 +22,11 @@ from appliance.languages import ENGLISH
 from appliance.pipeline.asking import Planning, ask
 from appliance.pipeline.bodies import body_of
 from appliance.pipeline.sources import Several
+from appliance.pipeline.vocabulary import Kept, Vocabulary
 from appliance.pipeline.work import Run, Work
+from appliance.translation.crossing import Crossing
 from appliance.translation.pivot import Pivot, Voice, heard
-from appliance.translation.recent import Cache
+from appliance.translation.recent import Recent
 from appliance.types import Answer, Attempt, CallRecord, Data, End, Event, Status, ToolUse, Usage
 
 TRANSLATE = "/v1/translate"
@@ -32,7 +34,10 @@ _encoder = msgspec.json.Encoder()
 
 
 class Pivoted(Several):
-    """``fields`` are the request's, ``tag`` the customer's language, ``translator`` the model that translates."""
+    """``fields`` are the request's, ``tag`` the customer's language, ``translator`` the model that translates.
+
+    ``recent`` holds translations of turns, ``vocabulary`` the tenants' own words; ``crossing`` is told what was lost.
+    """
 
     def __init__(
         self,
@@ -43,7 +48,9 @@ class Pivoted(Several):
         fields: dict[str, Any],
         tag: str,
         translator: str,
-        cache: Cache,
+        recent: Recent,
+        vocabulary: Vocabulary | None,
+        crossing: Crossing,
     ) -> None:
         super().__init__(rooms, run)
         self._rooms = rooms
@@ -52,7 +59,8 @@ class Pivoted(Several):
         voice = heard(fields["messages"]) or Voice(tag)
         if voice.tag == ENGLISH:
             voice = Voice(tag)
-        self._pivot = Pivot(self._translate, voice, cache, to_native=self._to_native)
+        self._voice, self._recent, self._vocabulary, self._crossing = voice, recent, vocabulary, crossing
+        self._memory: Kept | None = None
 
     def over(self, status: Status) -> tuple[CallRecord, ...]:
         """What was asked before, in, the model, and back."""
@@ -62,7 +70,8 @@ class Pivoted(Several):
 
     async def events(self) -> AsyncGenerator[Event]:
         """The model's answer as the customer reads it."""
-        inward = await self._pivot.inward(self._fields["messages"])
+        pivot = await self._crossed()
+        inward = await pivot.inward(self._fields["messages"])
         if (into := self._ways.pop(True, None)) is not None:
             self.calls.append(into)
         entry = self.rooms.registry.entries[self._attempt.engine]
@@ -74,32 +83,54 @@ class Pivoted(Several):
             async with aclosing(self.streamed(entry, call)) as events:
                 if not work.stream:
                     async for event in events:
-                        yield await self._whole(event) if isinstance(event, End) else event
-                    return
-                async with aclosing(self._back(events)) as translated:
-                    async for event in translated:
+                        if isinstance(event, End):
+                            event = await self._remembered(await self._whole(pivot, event))
                         yield event
+                    return
+                async with aclosing(self._back(pivot, events)) as translated:
+                    async for event in translated:
+                        yield await self._remembered(event) if isinstance(event, End) else event
         except ApplianceError as e:
             e.partial = None  # the model's words are not what the customer has read
             raise
 
-    async def _whole(self, end: End) -> End:
+    async def _crossed(self) -> Pivot:
+        """The way both ways, with the tenant's own words where it has some."""
+        assert self.run.admitted is not None
+        tenant, voice = self.run.admission.request.key.tenant, self._voice
+        more: dict[str, Any] = {}
+        scope = ""
+        if self._vocabulary is not None:
+            words = await self._vocabulary.words(tenant.id, voice.tag)
+            self._memory = self._vocabulary.memory(tenant, words, self.run.admitted.conversation_id)
+            more = {"terms_in": words.inward, "terms_out": words.outward, "memory": self._memory}
+            scope = words.version
+        cache, crossing = self._recent.of(tenant.id, scope), self._crossing
+        return Pivot(self._translate, voice, cache, to_native=self._to_native, crossing=crossing, **more)
+
+    async def _remembered(self, end: End) -> End:
+        """The answer is whole: what was made for it is kept."""
+        if self._memory is not None:
+            await self._memory.flush()
+        return end
+
+    async def _whole(self, pivot: Pivot, end: End) -> End:
         try:
             body = msgspec.json.decode(end.body)
             message = body["choices"][0]["message"]
             content, calls = message.get("content") or "", message.get("tool_calls") or []
         except (msgspec.DecodeError, KeyError, IndexError, TypeError):
             raise EngineFailed("the engine's answer is not the JSON of a completion") from None
-        text = (await self._pivot.structured(content)).text if content else ""
+        text = (await pivot.structured(content)).text if content else ""
         if content:
             message["content"] = text
         for one in calls:
-            one["function"]["arguments"] = await self._pivot.called(one["function"]["arguments"])
+            one["function"]["arguments"] = await pivot.called(one["function"]["arguments"])
         tools = tuple(ToolUse(one["id"], one["function"]["name"], one["function"]["arguments"]) for one in calls)
         return replace(end, body=_encoder.encode(body), answer=Answer(text, tools))
 
-    async def _back(self, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
-        stream = _Back(self._pivot, structured="response_format" in self._fields)
+    async def _back(self, pivot: Pivot, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+        stream = _Back(pivot, structured="response_format" in self._fields)
         async for event in events:
             if isinstance(event, End):
                 yield replace(event, answer=await stream.answer())

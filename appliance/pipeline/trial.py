@@ -20,6 +20,7 @@ from appliance.errors import ApplianceError, DeadlineExceeded, EngineFailed
 from appliance.pipeline.sources import Source
 from appliance.pipeline.work import Run, Sink, Work, why_cancelled
 from appliance.types import Attempt, AttemptRecord, End, Reason, Status
+from appliance.within import Within
 
 
 class Verdict(Struct, frozen=True):
@@ -97,7 +98,7 @@ class Trial:
         try:
             # here and not in the engine: while a slow caller is written to, an engine's generator is suspended,
             # and a time-out inside it would look like a cancellation
-            async with asyncio.timeout(run.remaining_s(work.deadline_s)):
+            with Within(run.remaining_s(work.deadline_s)):
                 done = await step()
         except ApplianceError as e:
             if e.usage is not None:

@@ -4,10 +4,12 @@ What it is: ``plain(text)``, a translation that keeps every offset: Devanagari, 
 Tamil, Telugu, Kannada, Malayalam, Ol Chiki, Meetei Mayek, Arabic and Persian digits, full-width and mathematical ones
 (which people use to slip past filters), and full-width letters and signs.
 What it refuses to be: NFKC, which changes lengths, so that what was found could not be cut out of the original.
-What it costs: nothing for ASCII, about 10 µs for 200 characters of Devanagari.
+What it costs: nothing for ASCII, 3 µs for 200 characters of Devanagari, and 1 µs more for each number in it.
 """
 
 from __future__ import annotations
+
+import re
 
 # the zero of each block; its nine digits follow
 ZEROS = (
@@ -25,8 +27,21 @@ _TABLE: dict[int, str] = {
     **dict.fromkeys(_BLANKS, " "),
     **dict.fromkeys(_DASHES, "-"),
 }
+# Most texts have none, and to look costs a seventh of translating. Two, because a class with single characters beyond
+# the basic plane is ten times slower (sre has a table for the others only); those are one range.
+_BASIC = re.compile("[" + "".join(chr(point) for point in _TABLE if point <= 0xFFFF) + "]")
+_BEYOND = re.compile("[\U0001d7ce-\U0001d7ff]")
 
 
 def plain(text: str) -> str:
     """``text`` with ASCII digits, of the same length."""
-    return text if text.isascii() else text.translate(_TABLE)
+    if text.isascii():
+        return text
+    for some in (_BASIC, _BEYOND):
+        if some.search(text) is not None:
+            text = some.sub(_translated, text)
+    return text
+
+
+def _translated(match: re.Match[str]) -> str:
+    return match[0].translate(_TABLE)

@@ -19,8 +19,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from appliance.language_id.features import bins
-from appliance.language_id.scripts import script_table
-from appliance.policy.intents import BITS, NO_INTENT, Classifier, letters
+from appliance.policy.intents import BITS, NO_INTENT, Classifier, alphabet, letters
 
 Floats = NDArray[np.float32]
 FEWEST = 5
@@ -77,8 +76,8 @@ def train(
     """A classifier of ``examples``. The same examples give the same one."""
     labels = tuple(sorted({example.intent for example in examples}))
     wanted = np.array([labels.index(example.intent) for example in examples])
-    kinds = script_table()
-    features = _Features([bins(letters(example.text, kinds), bits) for example in examples], 1 << bits)
+    known = alphabet()
+    features = _Features([bins(letters(example.text, known), bits) for example in examples], 1 << bits)
     weights = features.weights(_fit(features.products(), wanted, len(labels))) / np.float32(temperature)
     return Classifier(labels, weights, np.zeros(len(labels), dtype=np.float32), threshold)
 

@@ -3,7 +3,7 @@
 What it is: ``Classifier.recognise(text)``, an intent with its calibrated confidence, or none. Any script, romanised and
 code-mixed: nothing here knows a language, the tenant's own examples do. ``intent_training`` makes it from them.
 What it refuses to be: the last word. ``metadata.intent`` of the caller wins, and what is not sure is no intent.
-What it costs: 35 µs for 200 characters, 2 MB a set of intents; never more than ten times that, for it reads 2,000.
+What it costs: 28 µs for 200 characters, 2 MB a set of intents; never more than ten times that, for it reads 2,000.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from appliance.language_id.features import BOUNDARY, Codes, Kinds, bins, units_of
+from appliance.language_id.features import BOUNDARY, Codes, bins, units_of
 from appliance.language_id.scripts import NONE, script_table
 
 LONGEST = 2000
@@ -39,15 +39,22 @@ class NotAModel(ValueError):
     """The bytes are no intent model of this release; the text says what to do."""
 
 
-def letters(text: str, kinds: Kinds) -> Codes:
-    """All letters of ``text``, of whatever script, with one boundary before, between and after words."""
+def alphabet() -> Codes:
+    """65,536 numbers by UTF-16 unit: a letter's own, of whatever script, and ``BOUNDARY`` for what is none."""
+    found: Codes = np.where(script_table() != NONE, np.arange(65536), BOUNDARY).astype(np.uint32)
+    return found
+
+
+def letters(text: str, known: Codes) -> Codes:
+    """The letters of ``text`` that are in ``known``, with one boundary before, between and after words."""
     units = units_of(text[:LONGEST])
-    padded = np.zeros(len(units) + 2, dtype=np.uint32)
-    np.multiply(units, kinds.take(units) != NONE, out=padded[1:-1])
-    kept = padded != BOUNDARY
+    padded = np.empty(len(units) + 2, dtype=np.uint32)
+    padded[0] = padded[-1] = BOUNDARY
+    known.take(units, out=padded[1:-1], mode="clip")  # no unit is past the end, and to check costs a copy
+    kept = padded.astype(bool)
     kept[1:] |= kept[:-1]  # a letter, and what follows one
     kept[0] = True
-    found: Codes = padded[kept]
+    found: Codes = padded.compress(kept)
     return found
 
 
@@ -64,12 +71,12 @@ class Classifier:
         self._weights[:, : len(labels)] = weights
         self._bias = [float(b) for b in bias]
         self._bits = len(weights).bit_length() - 1
-        self._kinds = script_table()
+        self._known = alphabet()
         self._ones = np.ones(4 * LONGEST + 8, dtype=np.float32)
 
     def probabilities(self, text: str) -> list[float]:
         """Of each label; empty for a text without letters."""
-        found = letters(text, self._kinds)
+        found = letters(text, self._known)
         if len(found) <= 1:
             return []
         weights = self._weights.take(bins(found, self._bits), axis=0)

@@ -1,9 +1,10 @@
 """The words that say what a number is: "my Aadhaar is …", "ऑर्डर नंबर …", "நிலை …".
 
 What it is: ``labels(text)``, every such word with its place, in English, romanised Hindi and the scripts of India.
-``ORDER`` labels speak against personal data: a waybill, an order, a booking, an amount.
+``ORDER`` labels speak against personal data: a waybill, an order, a booking, an amount. ``MINE`` ("my number is …")
+says that it is theirs and not what it is.
 What it refuses to be: a dictionary of everything. A number that no label is near is judged by its own shape.
-What it costs: a look-up a word, about 15 µs for 200 characters; only asked where there is a number to judge.
+What it costs: a look-up a word, about 15 µs for 200 characters; only asked of what stands near a number.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Label(StrEnum):
     PHONE = "phone"
     CARD = "card"
     ORDER = "order"
+    MINE = "mine"
 
 
 class Labelled(Struct, frozen=True):
@@ -64,12 +66,12 @@ _LATIN: dict[Label, str] = {
 _OTHER: dict[Label, str] = {
     Label.AADHAAR: "आधार আধার આધાર ਆਧਾਰ ଆଧାର ஆதார் ஆதார ఆధార్ ಆಧಾರ್ ആധാർ ആധാര് آدھار آڌار ᱟᱫᱷᱟᱨ",
     Label.PAN: "पैन पॅन প্যান পেন-কার্ড પાન ਪੈਨ ପ୍ୟାନ ପାନ பான் పాన్ ಪ್ಯಾನ್ പാൻ پین",
-    Label.GSTIN: "जीएसटी জিএসটি જીએસટી ਜੀਐਸਟੀ ଜିଏସଟି ஜிஎஸ்டி జీఎస్టీ ಜಿಎಸ್‌ಟಿ ಜಿಎಸ್ಟಿ ജിഎസ്ടി جی ایس ٹی",
+    Label.GSTIN: "जीएसटी জিএসটি જીએસટી ਜੀਐਸਟੀ ଜିଏସଟି ஜிஎஸ்டி జీఎస్టీ ಜಿಎಸ್‌ಟಿ ಜಿಎಸ್ಟಿ ജിഎസ്ടി جیایسٹی",
     Label.ACCOUNT: (
         "खाता खाते खात्या अकाउंट बैंक बँक অ্যাকাউন্ট একাউন্ট হিসাব ব্যাংক ব্যাঙ্ক বেংক ખાતા ખાતું એકાઉન્ટ બેંક ਖਾਤਾ ਖਾਤੇ ਬੈਂਕ "
         "ଖାତା ବ୍ୟାଙ୍କ கணக்கு வங்கி ఖాతా బ్యాంకు ఖాతాను ಖಾತೆ ಬ್ಯಾಂಕ್ അക്കൗണ്ട് ബാങ്ക് اکاؤنٹ کھاتہ بینک"
     ),
-    Label.UPI: "यूपीआई ইউপিআই યુપીઆઈ ਯੂਪੀਆਈ ୟୁପିଆଇ யுபிஐ యూపీఐ ಯುಪಿಐ യുപിഐ یو پی آئی",
+    Label.UPI: "यूपीआई ইউপিআই યુપીઆઈ ਯੂਪੀਆਈ ୟୁପିଆଇ யுபிஐ యూపీఐ ಯುಪಿಐ യുപിഐ یوپیآئی",
     Label.VOTER: "मतदाता वोटर ভোটার મતદાર ચૂંટણી ਵੋਟਰ ଭୋଟର வாக்காளர் ఓటరు ಮತದಾರ വോട്ടർ ووٹر",
     Label.PASSPORT: "पासपोर्ट পাসপোর্ট পাছপৰ্ট પાસપોર્ટ ਪਾਸਪੋਰਟ ପାସପୋର୍ଟ பாஸ்போர்ட் కடவుచీటి పాస్‌పోర్ట్ ಪಾಸ್‌ಪೋರ್ಟ್ പാസ്പോർട്ട് പാസ്‌പോർട്ട് پاسپورٹ",
     Label.LICENCE: "लाइसेंस लायसन्स लाइसेन्स লাইসেন্স লাইচেঞ্চ લાઇસન્સ ਲਾਇਸੈਂਸ ଲାଇସେନ୍ସ உரிமம் లైసెన్స్ ಪರವಾನಗಿ ലൈസൻസ് لائسنس",
@@ -89,6 +91,17 @@ _OTHER: dict[Label, str] = {
 }
 
 
+# "my number", of which each half says nothing: whose it is, then that it is one
+_MY = (
+    "my mera meri apna mine hamara मेरा मेरे माझा माझे मम मेरो আমার মোৰ મારો મારા ਮੇਰਾ ਮੇਰੇ ମୋର ମୋ என் என்னுடைய எனது నా"
+    " నాది ನನ್ನ എന്റെ میرا میرے منهنجو"
+)
+_A_NUMBER = (
+    "number num no nmbr nambar numbr नंबर नम्बर नं क्रमांक संख्या নম্বর নাম্বার નંબર ਨੰਬਰ ନମ୍ବର எண் நம்பர் నంబర్ నెంబర్"
+    " ನಂಬರ್ ಸಂಖ್ಯೆ നമ്പർ നമ്പര് نمبر"
+)
+
+
 def _bare(word: str) -> str:
     """Without the joiners that some write and others do not."""
     return word.replace("\u200c", "").replace("\u200d", "")
@@ -96,18 +109,32 @@ def _bare(word: str) -> str:
 
 _EXACT = {word: label for label, words in _LATIN.items() for word in words.split()}
 _STEMS = {_bare(word): label for label, words in _OTHER.items() for word in words.split()}
-_LENGTHS = sorted({len(stem) for stem in _STEMS}, reverse=True)
+# the lengths of the stems that begin so, the longest first: most words begin like none
+_LENGTHS: dict[str, tuple[int, ...]] = {
+    start: tuple(sorted({len(stem) for stem in _STEMS if stem[:2] == start}, reverse=True))
+    for start in {stem[:2] for stem in _STEMS}
+}
+_THEIRS = frozenset(map(_bare, _MY.split()))
+_NUMBERS = frozenset(map(_bare, _A_NUMBER.split()))
 _ON_CARDS = frozenset((Label.AADHAAR, Label.PAN, Label.VOTER, Label.LICENCE))
-# what stands between words: blanks, digits and signs, but neither joiners nor vowel signs
-_WORD = re.compile(r"(?<![a-z])a/c(?![a-z])|[^\s\d!-/:-@\[-`{-~।॥،؛۔]+", re.IGNORECASE)
+# what stands between words: blanks, ASCII digits and signs, but neither joiners nor vowel signs. Spelled out: classes
+# such as \s and IGNORECASE are twice the price.
+_BETWEEN = r"\x00-@\[-`{-~\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000।॥،؛۔"
+_WORD = re.compile(rf"(?<![A-Za-z])[aA]/[cC](?![A-Za-z])|[^{_BETWEEN}]+")
 
 
-def labels(text: str) -> list[Labelled]:
-    """Every label of ``text``, in order."""
+def labels(text: str, begin: int = 0, end_at: int | None = None) -> list[Labelled]:
+    """Every label of ``text``, or of ``text[begin:end_at]`` where that cuts no word, in order."""
     found: list[Labelled] = []
-    for match in _WORD.finditer(text):
-        label = _label_of(match[0])
+    whose = -9  # where a word ended that says whose the next one is
+    for match in _WORD.finditer(text, begin, len(text) if end_at is None else end_at):
+        word = match[0].lower()
+        label = _label_of(word)
         if label is None:
+            if word in _THEIRS:
+                whose = match.end()
+            elif whose + 2 >= match.start() and _bare(word) in _NUMBERS:
+                found.append(Labelled(Label.MINE, *match.span()))
             continue
         start, end = match.span()
         if label is Label.CARD and found and found[-1].end + 2 >= start and found[-1].label in _ON_CARDS:
@@ -118,9 +145,10 @@ def labels(text: str) -> list[Labelled]:
 
 def _label_of(word: str) -> Label | None:
     if word.isascii():
-        return _EXACT.get(word.lower())
-    word = _bare(word)
-    for length in _LENGTHS:
-        if length <= len(word) and (label := _STEMS.get(word[:length])) is not None:
+        return _EXACT.get(word)
+    if "\u200c" in word or "\u200d" in word:
+        word = _bare(word)
+    for length in _LENGTHS.get(word[:2], ()):
+        if (label := _STEMS.get(word[:length])) is not None:
             return label
     return None

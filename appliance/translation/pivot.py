@@ -4,8 +4,8 @@ What it is: ``Pivot.inward`` gives the messages with what people said in the mod
 the model's answer as it comes and gives it to the customer sentence by sentence, in the customer's language and
 script. Code, keys, ids, numbers and whatever is in the model's language already stay byte for byte. An answer is
 remembered with what it was made of, so that in the next turn it goes back to exactly what the model wrote.
-What it refuses to be: I/O or a decision. The translation is a function that is passed in, so is the memory; whether to
-pivot and whether an answer will do is policy, which gets ``Signals``.
+What it refuses to be: I/O or a decision. The translation is a function that is passed in, so are the memories; whether
+to pivot and whether an answer will do is policy, which gets ``Signals``, and what was lost both ways (``crossing``).
 What it costs: 0.1 ms a turn beside the translation itself, 0.03 ms one that is remembered; 0.2 ms an answer.
 """
 
@@ -20,7 +20,8 @@ from appliance.errors import ApplianceError
 from appliance.language_id import identify
 from appliance.languages import ENGLISH, script_of
 from appliance.translation import jsontext
-from appliance.translation.glossary import Matcher, Restored, placeholders, restore, unmarked
+from appliance.translation.crossing import Crossing, lost
+from appliance.translation.glossary import Marked, Matcher, Restored, placeholders, restore, unmarked
 from appliance.translation.messages import changed, has_letters, prose
 from appliance.translation.pieces import Cutter, Piece, pieces
 from appliance.translation.recent import Cache
@@ -91,7 +92,10 @@ def heard(messages: Sequence[Mapping[str, Any]]) -> Voice | None:
 
 
 class Pivot:
-    """One customer's voice and one model's language, for one request. Whatever ``translate`` raises passes."""
+    """One customer's voice and one model's language, for one request. Whatever ``translate`` raises passes.
+
+    ``cache`` is of whole texts; ``memory`` of sentences: the tenant's translation memory, where it wants one.
+    """
 
     def __init__(
         self,
@@ -103,12 +107,16 @@ class Pivot:
         to_native: ToNative | None = None,
         terms_in: Matcher | None = None,
         terms_out: Matcher | None = None,
+        memory: Cache | None = None,
+        crossing: Crossing | None = None,
     ) -> None:
         self.voice = voice
         self.model = model
         self._translate = translate
         self._cache = cache
         self._to_native = to_native
+        self._memory = memory
+        self.crossing = Crossing() if crossing is None else crossing
         self._terms_in = terms_in or Matcher((), voice.tag, model)
         self._terms_out = terms_out or Matcher((), model, voice.tag)
 
@@ -127,7 +135,7 @@ class Pivot:
         made = await self._known(list(seen), self.voice.tag)
         fresh: list[str] = []
         untranslated: list[str] = []
-        lost: list[str] = []
+        gone: dict[str, tuple[str, ...]] = {}
         said = {text: voice for text in seen if text not in made and (voice := self._spoken(text)) is not None}
         for voice in dict.fromkeys(said.values()):
             texts = [text for text, its in said.items() if its == voice]
@@ -139,18 +147,21 @@ class Pivot:
                 continue
             restored = await self._in(new, voice)
             made |= {text: one.text for text, one in zip(new, restored, strict=True)}
-            await self._cache.put([(text, made[text]) for text in new], voice.tag, self.model)
+            gone |= {text: one.lost for text, one in zip(new, restored, strict=True) if one.lost}
+            # what lost a term is made again next time, so that the loss is seen again
+            await self._cache.put([(text, made[text]) for text in new if text not in gone], voice.tag, self.model)
             fresh += new
-            lost += [term for one in restored for term in one.lost]
         result = [changed(message, lambda text: made.get(text, text)) for message in messages]
         asked = [text for text in _newest(messages) if text in made]
+        for text in asked:
+            self.crossing.saw(text, made[text], lost_terms=gone.get(text, ()))
         return Inward(
             result,
             translated=len(fresh),
             remembered=len(made) - len(fresh),
             characters=sum(map(len, fresh)),
             untranslated=tuple(untranslated),
-            lost=tuple(lost),
+            lost=tuple(term for its in gone.values() for term in its),
             signals=_measured(asked, [made[text] for text in asked], script_of(self.model)) if asked else None,
         )
 
@@ -231,23 +242,50 @@ class Pivot:
         if romanised and self._to_native is not None and native:
             native = list(await self._to_native(native, source))
         cut = [pieces(text) for text in native]
-        known = await self._render([piece.body for one in cut for piece in one], source, target)
+        # what is remembered was kept under the customer's own words, not under placeholders
+        plain = [{p.body: unmarked(one, p.body) for p in its if p.body} for one, its in zip(marked, cut, strict=True)]
+        kept = await self._recalled([words for one in plain for words in one.values()], source, target)
+        new = [
+            p.body for its, words in zip(cut, plain, strict=True) for p in its if p.body and words[p.body] not in kept
+        ]
+        known = await self._render(new, source, target)
         # A sentence that lost a term lost what it speaks of: it is translated again with the source's own words, so
         # that it is whole at least; its terms count as lost.
         lossy = [
             {
-                piece.body: unmarked(one, piece.body)
-                for piece in its
-                if placeholders(one, piece.body) - placeholders(one, known[piece.body])
+                body: words
+                for body, words in its.items()
+                if words not in kept and placeholders(one, body) - placeholders(one, known[body])
             }
-            for one, its in zip(marked, cut, strict=True)
+            for one, its in zip(marked, plain, strict=True)
         ]
         again = await self._render([sentence for one in lossy for sentence in one.values()], source, target)
-        whole = [
-            "".join(p.lead + (again[lost[p.body]] if p.body in lost else known[p.body]) + p.tail for p in its)
-            for its, lost in zip(cut, lossy, strict=True)
-        ]
-        return [restore(one, text) for one, text in zip(marked, whole, strict=True)]
+        found = []
+        fresh: dict[str, str] = {}
+        for one, its, words, bad in zip(marked, cut, plain, lossy, strict=True):
+            made = {
+                body: kept[text] if text in kept else again[text] if body in bad else restore(one, known[body]).text
+                for body, text in words.items()
+            }
+            fresh |= {text: made[body] for body, text in words.items() if text not in kept and body not in bad}
+            whole = "".join(p.lead + made.get(p.body, "") + p.tail for p in its)
+            found.append(Restored(whole, _lost_terms(one, [p.body for p in its if p.body in bad])))
+        await self._learned(fresh, source, target)
+        return found
+
+    async def _recalled(self, sentences: Sequence[str], source: str, target: str) -> dict[str, str]:
+        """Those that the tenant's memory has."""
+        wanted = list(dict.fromkeys(sentences))
+        if self._memory is None or not wanted:
+            return {}
+        found = await self._memory.get(wanted, source, target)
+        return {text: one for text, one in zip(wanted, found, strict=True) if one is not None}
+
+    async def _learned(self, made: Mapping[str, str], source: str, target: str) -> None:
+        """Keep what came through whole."""
+        pairs = [(text, one) for text, one in made.items() if one and not lost(text, one)]
+        if self._memory is not None and pairs:
+            await self._memory.put(pairs, source, target)
 
     async def _render(self, bodies: Sequence[str], source: str, target: str) -> dict[str, str]:
         """Translations of sentences, in one call, each once; nothing is the translation of nothing."""
@@ -259,6 +297,8 @@ class Pivot:
         found = [value for value in jsontext.values(text) if jsontext.for_people(value, strict)]
         texts = list(dict.fromkeys(value.text for value in found))
         made = await self.out(texts)
+        for ours, theirs in zip(texts, made, strict=True):
+            self.crossing.saw(ours, theirs.text, lost_terms=theirs.lost)
         scripts = [self.in_script(one.text) for one in made]
         shown = dict(zip(texts, (script[0] for script in scripts), strict=True))
         new = jsontext.replaced(text, {value.start: shown[value.text] for value in found})
@@ -323,12 +363,19 @@ class Answer:
 
     def _show(self, piece: Piece, made: Restored) -> str:
         shown, in_script = self._pivot.in_script(made.text)
+        self._pivot.crossing.saw(piece.body, shown, lost_terms=made.lost)
         self._bodies.append(piece.body)
         self._native.append(made.text)
         self._shown.append(shown)
         self._lost += made.lost
         self._own_script = self._own_script or not in_script
         return shown
+
+
+def _lost_terms(marked: Marked, bodies: Sequence[str]) -> tuple[str, ...]:
+    """The source's words of every placeholder in ``bodies``."""
+    numbers = (number for body in bodies for number in placeholders(marked, body).elements())
+    return tuple(marked.places[n - 1].words for n in numbers if 1 <= n <= len(marked.places))
 
 
 def _newest(messages: Sequence[Mapping[str, Any]]) -> list[str]:

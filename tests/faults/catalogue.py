@@ -204,6 +204,7 @@ this page from it. Each cell asks one engine; what a caller gets where there are
 
 - What fails before its first byte is answered by the plan's next attempt. A 400 is not tried on another local engine,
   which would not understand it either; what is too long for it, or what Gemini cannot take, goes the other way.
+  Where hosted fails as well, or may not be asked, the caller hears what failed on the box.
 - A plain text that breaks off goes on on another local engine that can take it up (`continue_final_message`), in the
   same stream under the same id; the ledger has the reason `engine_failed_midstream`. Where none can, the stream ends
   in an error event, never in `[DONE]`.

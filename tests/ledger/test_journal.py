@@ -12,12 +12,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from ledger.conftest import AT_MS
 from support import wait_until
 
 from appliance.errors import LedgerUnavailable
 from appliance.ledger import Ledger, Rejected, gateways
-from appliance.ledger.entries import Entering
-from appliance.types import Admitted, Key
+from appliance.ledger.entries import Entering, Settlement
+from appliance.types import Admission, Admitted, Key
 
 
 @contextmanager
@@ -277,3 +278,32 @@ async def test_a_fault_of_ours_does_not_end_the_writer(
             await ledger.admit(values.admission(key))
     await ledger.admit(values.admission(key))
     assert check(path) == {"open": 1}
+
+
+async def test_only_what_somebody_was_told_of_waits_for_the_disk(
+    ledger: Ledger, key: Key, values: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, synced = ledger._journal, []
+    ask = "PRAGMA synchronous" if journal.db.dialect == "sqlite" else "SHOW synchronous_commit"
+    commit = journal.db.commit
+
+    def look_and_commit() -> None:
+        synced.extend(journal.db.query(ask)[0])
+        commit()
+
+    monkeypatch.setattr(journal.db, "commit", look_and_commit)
+
+    def made(stream: bool = False, **fields: Any) -> Admission:
+        admission = values.admission(key, **fields)
+        return msgspec.structs.replace(admission, request=msgspec.structs.replace(admission.request, stream=stream))
+
+    whole = made()
+    (admitted,) = journal.write([Entering(whole, 202311)])
+    assert isinstance(admitted, Admitted)
+    outcome = values.outcome(whole.request.id)
+    journal.write([Settlement(Entering(whole, 202311, admitted), outcome, AT_MS)])
+    journal.write([Entering(made(), 202311)])
+    journal.write([Entering(made(), 202311), Entering(made(stream=True), 202311)])
+    journal.write([Entering(made(hosted_nusd=7), 202311)])
+    light, full = (1, 2) if journal.db.dialect == "sqlite" else ("off", "on")
+    assert synced == [light, full, light, full, full]

@@ -358,3 +358,104 @@ async def test_a_hosted_stream_whose_caller_leaves_is_booked() -> None:
         while not (done := g.rows("SELECT * FROM requests WHERE status <> 'open'")):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert done[0]["status"] == "cancelled" and done[0]["hosted_nusd"] > 0
+
+
+PIVOTED = "[languages.hi]\nscores = { local = 0.2, pivot = 0.8 }\n"
+QUESTION = "मेरा ऑर्डर ORD-4512 अभी तक नहीं आया है, कृपया बताइए कि वह कब तक पहुँचेगा।"
+ASKED: dict[str, Any] = {"messages": [{"role": "user", "content": QUESTION}]}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("lost", ["", "4512", "7788"])
+async def test_what_a_pivot_loses_on_either_way_reaches_the_judge(lost: str, stream: bool) -> None:
+    engine = {"a": FakeOptions(text="parcel AWB-7788 is on its way. it arrives today.")}
+    policy = HOSTED + PIVOTED + "[judge]\nhold_back = 30\nwhole = 400\n"
+    kwargs: dict[str, Any] = {"hosted": True, "residency": "hosted_allowed", "gemini": Options(text="from far away")}
+    async with gateway(engines=engine, policy=policy, translation=True, **kwargs) as g:
+        g.translation._drop = lost or "nothing of the kind"
+        response = await g.ask(stream=stream, **ASKED)
+        (decision,) = g.rows("SELECT * FROM decisions")
+        signals = json.loads(decision["signals"])
+        _, attempts, _ = g.entry(response.headers["x-request-id"])
+        if not lost:
+            assert (response.headers["x-appliance-route"], len(attempts)) == ("pivot", 1)
+            assert decision["verdict"] == "commit" and "entities_lost" not in signals
+            assert "AWB-7788" in text_of(response)
+            return
+        assert (response.headers["x-appliance-route"], text_of(response)) == ("hosted", "from far away")
+        assert [(a["route"], a["reason"]) for a in attempts] == [
+            ("pivot", "language_pivot"),
+            ("hosted", "entities_lost"),
+        ]
+        assert (decision["verdict"], decision["reason"], signals["entities_lost"]) == ("escalate", "entities_lost", 0.5)
+
+
+def own_words(g: Gateway, *terms: Any, memory: Any = ()) -> None:
+    """Put glossary terms and remembered translations of the tenant into the ledger, and have it opt in."""
+    from appliance.ledger.stores import glossaries, tenants
+    from appliance.ledger.stores import memory as memories
+    from appliance.ledger.stores.changes import Actor
+
+    store, actor = g.service.store(), Actor("cli:test", lambda: g.service.now_ms() / 1000)
+    if terms:
+        glossaries.put(store, actor, "default", "shop", list(terms))
+    if memory:
+        tenants.configure(store, actor, "default", store_text=True, translation_memory=True)
+        memories.put(store, actor, "default", list(memory))
+
+
+async def heard_of(g: Gateway, holds: Any) -> None:
+    """The ledger's thread looks for changes once a second."""
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_pivot_speaks_the_tenants_own_words(stream: bool) -> None:
+    from appliance.ledger.stores.glossaries import NewTerm
+
+    engine = {"a": FakeOptions(text="your parcel is on its way.")}
+    async with gateway(engines=engine, policy=PIVOTED, translation=True) as g:
+        before = await g.ask(stream=stream, **ASKED)
+        assert "पार्सल" not in text_of(before) and "consignment" not in str(g.last("a")["messages"])
+        version = g.service.ledger.version
+        own_words(g, NewTerm("parcel", "पार्सल", "en", "hi"), NewTerm("ऑर्डर", "consignment", "hi", "en"))
+        await heard_of(g, lambda: g.service.ledger.version != version)
+        after = await g.ask(stream=stream, **ASKED)
+        assert after.headers["x-appliance-route"] == "pivot"
+        assert "पार्सल" in text_of(after)
+        # the turn was translated before, with other words for it
+        assert "consignment ORD-4512" not in before.text and "consignment ORD-4512" in str(g.last("a")["messages"])
+
+
+async def test_a_term_that_a_pivot_loses_is_a_lost_entity() -> None:
+    from appliance.ledger.stores.glossaries import NewTerm
+
+    engine = {"a": FakeOptions(text="your parcel is on its way. it arrives today.")}
+    policy = HOSTED + PIVOTED + "[judge]\nhold_back = 30\nwhole = 400\n"
+    async with gateway(engines=engine, policy=policy, translation=True, hosted=True, residency="hosted_allowed") as g:
+        own_words(g, NewTerm("parcel", "पार्सल", "en", "hi"))
+        g.translation._drop = "{{"
+        response = await g.ask(**ASKED)
+        assert response.headers["x-appliance-reason"] == "entities_lost"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_pivot_remembers_where_its_tenant_wants_that(stream: bool) -> None:
+    from appliance.ledger.stores.memory import NewEntry
+
+    engine = {"a": FakeOptions(text="your order is on its way. It arrives today.")}
+    async with gateway(engines=engine, policy=PIVOTED, translation=True) as g:
+        await g.ask(stream=stream, **ASKED)
+        assert g.rows("SELECT * FROM translations") == []  # nobody opted in
+        own_words(g, memory=[NewEntry("en", "hi", "It arrives today.", "वह आज पहुँच रहा है।")])
+        await heard_of(g, lambda: g.service.ledger.authenticate(g.key).tenant.translation_memory)
+        first = await g.ask(stream=stream, **ASKED)
+        assert "वह आज पहुँच रहा है।" in text_of(first)  # what a person gave beats the model
+        kept = g.rows("SELECT text, origin, conversation_id FROM translations WHERE origin = 'model'")
+        assert [one["text"] for one in kept] == ["your order is on its way."]
+        assert kept[0]["conversation_id"] == first.headers["x-conversation-id"]
+        g.translation.calls.clear()
+        again = await g.ask(stream=stream, **ASKED)
+        assert text_of(again) == text_of(first) and g.translation.calls == []

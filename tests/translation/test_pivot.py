@@ -178,6 +178,28 @@ async def test_glossary_terms_hold_both_ways_and_losses_are_told() -> None:
     assert lossy.text == plain.text
 
 
+async def test_a_loss_is_told_again_when_the_turn_comes_again() -> None:
+    recent, terms = Recent(), [Term("खाता", "account", source=HI, target=EN)]
+    for _ in range(2):
+        fake = Fake(drop="{{")
+        made = pivot(fake, recent=recent, terms_in=Matcher(terms, HI, EN))
+        inward = await made.inward([{"role": "user", "content": "मेरा खाता कब खुलेगा?"}])
+        assert inward.lost == ("खाता",) and made.crossing.lost == ["खाता"] and fake.calls
+
+
+async def test_a_memory_of_sentences_is_asked_with_the_customers_words_and_keeps_what_came_through_whole() -> None:
+    memory = Recent().of("acme", "its memory")
+    await memory.put([("Your order is here.", "वह आ गया।")], EN, HI)
+    terms = Matcher([Term("order", "ऑर्डर", source=EN, target=HI)], EN, HI)
+    fake = Fake(drop="1234")
+    _, whole = await answered(
+        pivot(fake, terms_out=terms, memory=memory), "Your order is here. See the order. It is ORD-1234. Bye."
+    )
+    assert whole.text.startswith("वह आ गया। ") and fake.sentences == ["See the {{T1}}.", "It is ORD-1234.", "Bye."]
+    known = await memory.get(["See the order.", "It is ORD-1234.", "Bye."], EN, HI)
+    assert "ऑर्डर" in str(known[0]) and known[1] is None and known[2] is not None
+
+
 async def test_signals_tell_what_a_translation_lost() -> None:
     _, whole = await answered(pivot(Fake(drop="1234")), "Order ORD-1234 costs 500 rupees, see https://x.in/a.")
     assert whole.signals.lost == ("ORD-1234",) and whole.signals.kept == pytest.approx(2 / 3)

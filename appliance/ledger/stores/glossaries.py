@@ -156,10 +156,12 @@ def drop(engine: Engine, actor: Actor, tenant_id: str, glossary: str) -> Counted
         return Counted(tenant_id, glossary, gone, 0)
 
 
-def load(engine: Engine, tenant_id: str, glossary: str) -> tuple[Term, ...]:
-    """The entries as translations use them; none where there is no such glossary."""
-    query = select(_c.term, _c.translation, _c.case, _c.source, _c.target)
-    query = query.where(_c.tenant_id == tenant_id, _c.glossary == glossary).order_by(_c.form, _c.source, _c.target)
+def load(engine: Engine, tenant_id: str, glossary: str | None = None) -> tuple[Term, ...]:
+    """The entries as translations use them; none where there is no such glossary. Without a name those of all."""
+    query = select(_c.term, _c.translation, _c.case, _c.source, _c.target).where(_c.tenant_id == tenant_id)
+    if glossary is not None:
+        query = query.where(_c.glossary == glossary)
+    query = query.order_by(_c.glossary, _c.form, _c.source, _c.target)
     with reading(engine) as connection:
         return tuple(Term(*row) for row in connection.execute(query))
 

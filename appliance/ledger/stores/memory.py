@@ -89,21 +89,32 @@ def look_up(
     if len(texts) > MOST_TEXTS:
         raise ValueError(f"{len(texts)} texts are looked up at once; {MOST_TEXTS} is most")
     wanted = [keys(text, source, target, variant) for text in texts]
+    # what a person gave without saying for which variant holds for each that has nothing of its own
+    plain = [keys(text, source, target) for text in texts] if variant else []
     rows: Sequence[RowMapping] = []
     with reading(engine) as connection:
         if wanted and _opted_in(connection, tenant_id):
             query = select(_c.hash, _c.alike, _c.translation, _c.origin, _c.at_ms, _c.used_ms)
-            query = query.where(_c.tenant_id == tenant_id, _c.alike.in_({key.alike for key in wanted}))
+            query = query.where(_c.tenant_id == tenant_id, _c.alike.in_({key.alike for key in (*wanted, *plain)}))
             rows = connection.execute(query).mappings().all()
+    if plain:
+        general = {key.alike for key in plain}
+        rows = [row for row in rows if row["origin"] == "person" or bytes(row["alike"]) not in general]
     exact = {bytes(row["hash"]): row for row in rows}
     alike: dict[bytes, RowMapping] = {}
     for row in sorted(rows, key=lambda r: (r["origin"] == "person", r["at_ms"])):
         alike[bytes(row["alike"])] = row
     found = [exact.get(key.exact) or alike.get(key.alike) for key in wanted]
+    for n, key in enumerate(plain):
+        its = found[n]
+        if its is None or its["origin"] != "person":
+            found[n] = exact.get(key.exact) or alike.get(key.alike) or found[n]
     _used(engine, tenant_id, (row for row in found if row is not None), now_ms)
     return [
-        None if row is None else Hit(fitted(row["translation"], text), bytes(row["hash"]) == key.exact, row["origin"])
-        for row, key, text in zip(found, wanted, texts, strict=True)
+        None
+        if row is None
+        else Hit(fitted(row["translation"], text), bytes(row["hash"]) in (key.exact, other.exact), row["origin"])
+        for row, key, other, text in zip(found, wanted, plain or wanted, texts, strict=True)
     ]
 
 

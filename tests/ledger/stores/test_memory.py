@@ -141,3 +141,13 @@ def test_one_bad_entry_puts_none(made: Engine, entry: NewEntry, message: str) ->
     with pytest.raises(ValueError, match=message):
         memory.put(made, ACTOR, "acme", [NewEntry("en", "hi", "good", "अच्छा"), entry])
     assert memory.page(made, "acme").items == []
+
+
+def test_what_a_person_gave_for_no_variant_holds_for_each_that_has_nothing_of_its_own(made: Engine) -> None:
+    kept(made, ("Refund", "model"), ("Bill", "model"))
+    kept(made, ("Refund", "model with terms"), variant="g1 ascii")
+    memory.put(made, ACTOR, "acme", [NewEntry("en", "hi", "Refund", "धनवापसी")])
+    assert found(made, "Refund", "refund", "Bill", variant="g1 ascii") == ["=धनवापसी", "~धनवापसी", None]
+    memory.put(made, ACTOR, "acme", [NewEntry("en", "hi", "Refund", "वापसी", "g1 ascii")])
+    assert found(made, "Refund", variant="g1 ascii") == ["=वापसी"]
+    assert found(made, "Refund", variant="g2 ascii") == ["=धनवापसी"]
