@@ -38,7 +38,7 @@ _WARM = {"chat": 4, "translate": 32, "transcribe": 2, "pivot": 2}
 
 
 class Conditions(msgspec.Struct, frozen=True):
-    """What is the same for every cell. ``models``: task -> name; ``kind``: of arrivals, empty for the workload's own."""
+    """What is the same for every cell. ``models``: task -> name; ``kind``: of arrivals, empty: the workload's own."""
 
     models: Mapping[str, str]
     targets: tuple[Target, ...] = ()
