@@ -33,6 +33,7 @@ from starlette.types import Receive, Scope, Send
 
 from appliance.api import admin
 from appliance.api.audio import spoken_language_route, transcription_route
+from appliance.api.audio_languages import audio_languages_route
 from appliance.api.completions import completion_route
 from appliance.api.control import ControlServer
 from appliance.api.conversations import ConversationRoutes
@@ -102,6 +103,7 @@ def _routes(service: Service, traces: Tracing | None, jobs: JobRoutes) -> list[R
         ("GET", f"{job}/result", jobs.result),
         ("DELETE", job, jobs.delete),
         ("POST", "/v1/audio/detect-language", spoken_language_route(service)),
+        ("GET", "/v1/audio/languages", audio_languages_route(service)),
         ("POST", "/v1/detect-language", detect_route(service)),
         ("POST", "/v1/transliterate", transliterate_route(service)),
         ("POST", "/v1/translate", translate_route(service)),

@@ -139,7 +139,7 @@ class LiveSettings(_Strict):
     enabled: bool = True
     port: int = Field(default=0, ge=0, le=65535)
     partial_s: float = Field(default=1.0, ge=0)
-    ahead_ms: float = Field(default=200.0, ge=0)
+    ahead_ms: float = Field(default=100.0, ge=0)
     sessions_a_key: int = Field(default=16, ge=1)
     sessions: int = Field(default=256, ge=1)
     idle_s: float = Field(default=60.0, gt=0)

@@ -22,6 +22,8 @@ zh=chinese
 brx=bodo doi=dogri kok=konkani ks=kashmiri mai=maithili mni=manipuri or=odia sat=santali
 """
 _NAMES = dict(pair.split("=") for pair in _TABLE.split())
+CODES = tuple(sorted(_NAMES))
+"""Every code that has a name."""
 
 
 def language_name(code: str | None) -> str:

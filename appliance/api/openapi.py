@@ -19,6 +19,7 @@ from msgspec import Struct
 
 import appliance
 from appliance.api.admin import ROUTES, AdminRoute
+from appliance.api.audio_languages import HeardLanguages, HeardQuery
 from appliance.api.conversations import ConversationAnswer, OutcomeBody, RecordedOutcome
 from appliance.api.handoff import Handoff, HandoffBody
 from appliance.api.http import Exchange
@@ -70,6 +71,7 @@ class Doc(Struct, frozen=True):
     media: tuple[str, ...] = ()
     secured: bool = True
     status: str = "200"
+    query: type[Struct] | None = None
 
 
 DOCS = (
@@ -109,6 +111,7 @@ DOCS = (
         SpokenLanguage,
         form=TRANSCRIPTION,
     ),
+    Doc("GET", "/v1/audio/languages", "Models", "Which languages are heard", HeardLanguages, query=HeardQuery),
     Doc("POST", "/v1/detect-language", "Models", "Tell the language of texts", DetectedTexts, DetectFields),
     Doc("POST", "/v1/transliterate", "Models", "Write texts in another script", WrittenTexts, TransliterateFields),
     Doc("POST", "/v1/translate", "Models", "Translate texts", Translations, TranslateFields, media=(_STREAM,)),
@@ -233,6 +236,8 @@ def _operation(doc: Doc, schemas: _Schemas) -> _Json:
     content = {} if doc.answer is None else _content(schemas.of(doc.answer))
     content |= {media: {"schema": {} if media == "application/json" else {"type": "string"}} for media in doc.media}
     found = _common(doc.method, doc.path, doc.tag, doc.summary, content)
+    if doc.query is not None:
+        found["parameters"] += _query(doc.query)
     if doc.body is not None:
         found["requestBody"] = {"required": True, "content": _content(schemas.of(doc.body))}
     if doc.form is not None:

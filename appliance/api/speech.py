@@ -128,9 +128,17 @@ class SpeechRoute:
     def _best(self, language: str) -> Speaker:
         able = ranked(language, self.speakers, self._speech.prefer)
         if not able:
-            others = ranked(language, self._elsewhere, self._speech.prefer)
-            raise not_heard(language, self.speakers, [s.model for s in others])
+            raise self.deaf(language)
         return able[0]
+
+    def able(self, language: str) -> list[str]:
+        """The models that hear ``language``, best first."""
+        return [s.model for s in ranked(language, self.speakers, self._speech.prefer)]
+
+    def deaf(self, language: str) -> BadRequest:
+        """What a caller is told whose ``language`` none of them hears."""
+        others = ranked(language, self._elsewhere, self._speech.prefer)
+        return not_heard(language, self.speakers, [s.model for s in others])
 
     def _straight(self, audio: bytes, model: str, language: str | None) -> Work:
         self._tried.add(model)

@@ -71,13 +71,19 @@ def _music(run: dict[str, Any]) -> list[str]:
 
 def _live(run: dict[str, Any]) -> list[str]:
     after = run["ms_after_the_end_of_speech"]
+    beyond = run["beyond_compute_ms"]
+    if isinstance(beyond, dict):  # clip by clip; older runs have the difference of the medians
+        beyond = f"{beyond['median']} ms later than that (median; 90 %: {beyond['p90']})"
+    else:
+        beyond = f"{beyond} ms later than that"
+    of_words = f" WER {run['wer']:.1f} %." if "wer" in run else ""
     return [
         f"- Live, {run['sessions']} at once at the speed of speech, {run['clips']} human prompts: from the end of"
         f" speech to `completed` {after['completed']['median']} ms (median; 90 %: {after['completed']['p90']});"
         f" `speech_stopped` comes after {after['speech_stopped']['median']} ms (`silence_duration_ms`"
         f" {run['silence_ms']}), the transcript {after['completed_after_stopped']['median']} ms later."
         f" The same clips as uploads, alone on the machine, take {run['upload_alone_ms']['median']} ms each:"
-        f" `completed` comes {run['beyond_compute_ms']} ms later than that."
+        f" `completed` comes {beyond}.{of_words}"
         f" {run['with_delta_before_the_end']} of them had a delta while they were spoken.",
     ]
 

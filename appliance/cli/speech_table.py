@@ -158,7 +158,8 @@ by `--max-queued-audio-s` (four hours).
 give both one name). `appliance serve` starts it where a speech engine is set; `appliance status` shows it with its
 sessions; `ansible/` has a systemd unit for it. It speaks OpenAI's Realtime protocol for transcription
 sessions, the beta's form of settings too: `audio/pcm` at 8, 16 or 24 kHz, `audio/pcmu`, `audio/pcma`; `server_vad` or
-`turn_detection: null` with commits.
+`turn_detection: null` with commits. A `language` that is not heard here is refused at `session.update` with an `error`
+event that names those that are (`GET /v1/audio/languages?model=whisper-1` lists them, with the models).
 
 ```python
 client = openai.AsyncOpenAI(api_key=KEY, base_url="http://127.0.0.1:8001/v1")
@@ -174,7 +175,11 @@ A turn is one request to the gateway, on the caller's key: events are `speech_st
 `….delta`, `….completed` or `….failed`, with item ids in order. **Deltas** come while a turn is spoken (server VAD
 only): what two looks at it agree on is said and not taken back; `completed` has the last word. Each look is a request
 of its own in the ledger and hears the turn so far, together at most three and a half times its length; `partial_s = 0`
-turns them off, and so does the first look that a limit or a budget refuses, for the session.
+turns them off, and so does the first look that a limit or a budget refuses, for the session. Last passes go first, over
+all sessions: a look begins only where the engine has a place for it, and one under way is cut off (a `cancelled`
+request) where a last pass needs the place. There is one place to begin with; looks that are answered within 0.2 s make
+it more, slower ones fewer, and after a slow one nobody looks for as long as it took beyond that. So under load a turn
+has fewer deltas, or none, and its last pass does not wait for them.
 
 **The last pass begins early**: `silence_duration_ms` (500) has to go by before a turn is over, so after `ahead_ms` of
 quiet the turn is transcribed as if it were. Where the silence lasts, that is the answer, mostly there by then; where
@@ -203,7 +208,7 @@ included (`input_audio_buffer.dtmf_event_received`), also for `resume_s` after i
 enabled = true        # whether `appliance serve` starts it
 port = 0              # the gateway's plus one
 partial_s = 1.0       # audio between two looks at a turn that goes on
-ahead_ms = 200        # quiet before its last pass
+ahead_ms = 100        # quiet before its last pass
 sessions_a_key = 16   # 429 beyond; sessions = 256 in all
 idle_s = 60.0         # without a command
 resume_s = 30.0

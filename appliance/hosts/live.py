@@ -34,6 +34,7 @@ from appliance.errors import ApplianceError, NotFound, RateLimited, Unauthorized
 from appliance.hosts import live_exotel
 from appliance.hosts.live_gateway import Gateway, fresh_token
 from appliance.hosts.live_held import GONE, POLICY, Full, Held, Sessions, hung_up
+from appliance.hosts.live_pace import Pace
 from appliance.hosts.live_session import Limits, Listening, Refused, Session
 from appliance.hosts.voice import Voice
 from appliance.logs import set_up
@@ -65,6 +66,7 @@ class Live:
         self._gateway = gateway
         self._listening = listening
         self._limits = limits
+        self._pace = Pace()
         self.sessions = Sessions(limits.sessions_a_key, limits.sessions, limits.resume_s)
 
     async def health(self, _: Request) -> Response:
@@ -137,7 +139,8 @@ class Live:
 
     def _opened(self, key: str) -> Held:
         def make(publish: Callable[..., Awaitable[None]]) -> Session:
-            return Session(publish, partial(self._gateway.transcribe, key), self._listening, self._limits.session)
+            transcribe, check = partial(self._gateway.transcribe, key), partial(self._gateway.check, key)
+            return Session(publish, transcribe, self._listening, self._limits.session, pace=self._pace, check=check)
 
         try:
             return self.sessions.open(key, make)

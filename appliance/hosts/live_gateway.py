@@ -1,6 +1,6 @@
-"""The gateway as the live process sees it: is a key known, and what does a turn say.
+"""The gateway as the live process sees it: is a key known, is a language heard, and what does a turn say.
 
-What it is: a client of ``/v1/models`` and ``/v1/audio/transcriptions``, with the caller's own key.
+What it is: a client of ``/v1/models`` and ``/v1/audio/…``, with the caller's own key.
 What it refuses to be: a way round the gateway. It has no key of its own; the token it sends along only moves a finished
 turn forward in the speech engine's queue (``api/vouched``).
 """
@@ -58,6 +58,20 @@ class Gateway:
         if answer is None or answer.status_code >= 500:
             raise EngineUnavailable("the gateway does not answer; try again shortly", headers={"retry-after": "2"})
         return answer.status_code == 200
+
+    async def check(self, key: str, fields: dict[str, str]) -> None:
+        """Whether the language of ``fields`` is heard here. Raises Refused where the gateway says that it is not.
+
+        Where it does not answer, the turns will say so.
+        """
+        headers = {"authorization": f"Bearer {key}"}
+        asked = {name: fields[name] for name in ("model", "language")}
+        try:
+            answer = await self._client.get("/v1/audio/languages", headers=headers, params=asked)
+        except httpx2.HTTPError:
+            return
+        if answer.status_code == 400:
+            raise _refusal(answer.content, answer.status_code)
 
     async def transcribe(
         self, key: str, audio: bytes, fields: dict[str, str], final: bool

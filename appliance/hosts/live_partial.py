@@ -4,8 +4,8 @@ What it is: passes over the turn's audio while it grows, each a request to the g
 passes in a row agree on, but for the last word, is said (LocalAgreement-2, Liu et al. 2020) and never taken back.
 The next pass waits for ``every_s`` more audio and for two fifths of what was heard by the last, so that all passes of a
 turn together hear at most three and a half times its length.
-What it refuses to be: in the way. One pass at a time; the turn's end cuts it off, and the first one that the gateway
-refuses (a limit, a budget) ends them for the session.
+What it refuses to be: in the way. One pass at a time, where the engine has a place for it (``live_pace``); the turn's
+end cuts it off, and the first one that the gateway refuses (a limit, a budget) ends them for the session.
 """
 
 from __future__ import annotations
@@ -20,12 +20,22 @@ Transcribe = Callable[[bytes, dict[str, str], bool], AsyncIterator[tuple[str, st
 
 
 class Partial:
-    """Passes of one session, a turn at a time. ``say(item, piece)`` sends a delta. ``every_s`` 0: none."""
+    """Passes of one session, a turn at a time. ``say(item, piece)`` sends a delta. ``every_s`` 0: none.
 
-    def __init__(self, transcribe: Transcribe, say: Callable[[str, str], Awaitable[None]], every_s: float) -> None:
+    ``free``: whether the engine has a place for one now.
+    """
+
+    def __init__(
+        self,
+        transcribe: Transcribe,
+        say: Callable[[str, str], Awaitable[None]],
+        every_s: float,
+        free: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._transcribe = transcribe
         self._say = say
         self._every_s = every_s
+        self._free = free
         self._task: asyncio.Task[None] | None = None
         self._next_s = every_s
         self._before: list[str] = []
@@ -33,7 +43,8 @@ class Partial:
 
     def due(self, heard_s: float) -> bool:
         """Whether a turn of ``heard_s`` so far is worth another pass now."""
-        return self._every_s > 0 and heard_s >= self._next_s and (self._task is None or self._task.done())
+        idle = self._task is None or self._task.done()
+        return self._every_s > 0 and heard_s >= self._next_s and idle and self._free()
 
     def start(self, item: str, audio: bytes, heard_s: float, fields: dict[str, str]) -> None:
         """One pass."""

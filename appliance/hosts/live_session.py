@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from appliance.hosts.live_ahead import Ahead, Pass
 from appliance.hosts.live_audio import ForDetector, Turns, VadSettings
+from appliance.hosts.live_pace import Pace
 from appliance.hosts.live_partial import Partial
 from appliance.hosts.live_settings import Chosen, Refused, object_of, updated
 
@@ -56,7 +57,7 @@ class Limits(Struct, frozen=True):
     most_turn_s: float = 60.0
     most_waiting: int = 4
     partial_s: float = 1.0
-    ahead_ms: float = 200.0
+    ahead_ms: float = 100.0
 
 
 class _Turn(Struct):
@@ -68,7 +69,10 @@ class _Turn(Struct):
 
 
 class Session:
-    """The state of one. ``send`` writes an event; ``listening`` makes a fresh detector."""
+    """The state of one. ``send`` writes an event; ``listening`` makes a fresh detector; ``pace`` is all sessions'.
+
+    ``check`` raises Refused where nobody hears the language of a turn's fields.
+    """
 
     def __init__(
         self,
@@ -77,16 +81,20 @@ class Session:
         listening: Callable[[], Listening],
         limits: Limits,
         new_id: Callable[[str], str] = lambda prefix: f"{prefix}_{secrets.token_hex(12)}",
+        pace: Pace | None = None,
+        check: Callable[[dict[str, str]], Awaitable[None]] | None = None,
     ) -> None:
         self._write = send
-        self._transcribe = transcribe
+        pace = pace or Pace()
+        self._transcribe: Transcribe = pace.paced(transcribe)
+        self._check = check
         self._listening = listening
         self._limits = limits
         self._new_id = new_id
         self.id = new_id("sess")
         self._chosen = Chosen()
-        self._partial = Partial(transcribe, self._say, limits.partial_s)
-        self._ahead = Ahead(transcribe, limits.ahead_ms)
+        self._partial = Partial(self._transcribe, self._say, limits.partial_s, pace.free)
+        self._ahead = Ahead(self._transcribe, limits.ahead_ms)
         self._kept = bytearray()
         self._kept_from = 0  # bytes of the session that came before the kept ones
         self._before_ms = 0.0  # audio that came before the buffer was last cleared
@@ -175,6 +183,8 @@ class Session:
 
     async def _update(self, session: dict[str, Any]) -> None:
         old, new = self._chosen, updated(self._chosen, session)
+        if self._check is not None and "language" in new.fields and new.fields != old.fields:
+            await self._check(new.fields)
         if (old.format, old.vad) != (new.format, new.vad):
             await self._start_over()
         self._chosen = new

@@ -219,9 +219,13 @@ class Transcriber:
             tried = []  # what a short window made up does not compete with the full one
             for temperature in upload.temperatures if window_s == sizes[-1] else upload.temperatures[:1]:
                 window = replace(window, temperature=temperature)
-                decode = await self._batcher.submit(
-                    window, key=window.key, deadline=upload.deadline, patience_s=upload.patience_s
-                )
+                try:
+                    decode = await self._batcher.submit(
+                        window, key=window.key, deadline=upload.deadline, patience_s=upload.patience_s
+                    )
+                except asyncio.CancelledError:
+                    window.left = True
+                    raise
                 if decode.believable:
                     return window, decode
                 self._metrics.fallbacks.inc()

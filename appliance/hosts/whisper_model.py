@@ -47,7 +47,8 @@ class Window:
 
     ``language`` None: detect it, among ``hints`` where there are some; ``detect_only``: nothing else.
     ``verbatim``: numbers in words, because tokens with digits are not offered.
-    ``encoded`` [1, frames / 2, width] is filled by the first decode.
+    ``encoded`` [1, frames / 2, width] is filled by the first decode. ``left``: nobody waits for it any more, so that a
+    batch that runs spends no more on it.
     """
 
     features: Features
@@ -59,6 +60,7 @@ class Window:
     hints: tuple[str, ...] = ()
     detect_only: bool = False
     verbatim: bool = False
+    left: bool = False
 
     @property
     def key(self) -> tuple[int, float, int, bool, bool]:
@@ -165,6 +167,12 @@ class WhisperSpeech:
     def run(self, batch: list[Window]) -> list[Decode | Exception]:
         """Encode what is not encoded, detect what has no language, decode all together."""
         self._encode(batch)
+        wanted = [w for w in batch if not w.left]
+        decodes = iter(self._decode(wanted) if wanted else [])
+        return [next(decodes) if w in wanted else RuntimeError("whoever asked for the window left") for w in batch]
+
+    def _decode(self, batch: list[Window]) -> list[Decode | Exception]:
+        """Windows that are encoded."""
         state = _view(np.concatenate([_encoded(w) for w in batch]))
         found = self._languages(batch, state)
         if batch[0].detect_only:
@@ -202,6 +210,8 @@ class WhisperSpeech:
             return
         groups = [[w] for w in todo] if self._singly else [todo]
         for group in groups:
+            if all(w.left for w in group):
+                continue
             states = self._model.encode(_view(np.stack([w.features for w in group])), to_cpu=True)
             for window, state in zip(group, np.array(states), strict=True):
                 window.encoded = state[np.newaxis]

@@ -227,10 +227,11 @@ def show(name: str, found: dict[str, Any]) -> None:
     elif name == "live":
         for event, one in found["ms_after_the_end_of_speech"].items():
             print(f"{event}: {one['median']} ms median, {one['p90']} ms at 90 %")
-        print(
-            f"an upload alone takes {found['upload_alone_ms']['median']} ms: {found['beyond_compute_ms']} ms beyond it"
-        )
+        beyond = found["beyond_compute_ms"]
+        print(f"an upload of the same clip alone takes {found['upload_alone_ms']['median']} ms")
+        print(f"completed comes {beyond['median']} ms later than that (median of clips; {beyond['p90']} ms at 90 %)")
         print(f"{found['with_delta_before_the_end']} of {found['clips']} clips had a delta while they were spoken")
+        print(f"WER {found['wer']}")
     elif name == "hours":
         hours = found["audio_s"] / 3600
         print(f"{hours:.2f} h in {found['wall_s']:.0f} s ({found['rtfx']}x real time), WER {found['wer']}")

@@ -23,6 +23,7 @@ WAV += (3200).to_bytes(4, "little") + bytes(3200)
         ("POST", "/v1/audio/transcriptions", {"data": {"model": "whisper-1"}, "files": {"file": ("a.wav", WAV)}}),
         ("POST", "/v1/detect-language", {"json": {"input": ["मेरा ऑर्डर कहाँ है?", "12"]}}),
         ("POST", "/v1/transliterate", {"json": {"input": "नमस्ते", "target": "Latn", "source": "hi"}}),
+        ("GET", "/v1/audio/languages", {"params": {"model": "whisper-1"}}),
         ("GET", "/v1/models", {}),
         ("GET", "/v1/models/fake", {}),
         ("GET", "/health/live", {}),

@@ -177,6 +177,27 @@ def test_what_is_spoken_can_be_asked_alone(speech: Speech) -> None:
     assert refused["code"] == "language_required"
 
 
+def test_which_languages_are_heard_can_be_asked_before_anybody_speaks(speech: Speech) -> None:
+    def ask(**query: str) -> dict[str, Any]:
+        return speech.stack.client.get("/v1/audio/languages", params={"model": "whisper-1", **query}).json()
+
+    models = {one["language"]: one["models"] for one in ask()["data"]}
+    assert len(set(models)) > 100
+    assert models["hi"] == ["conformer-tiny", "whisper-tiny"]
+    assert models["sat"] == ["conformer-tiny"] and models["fr"] == ["whisper-tiny"]
+    assert ask(language="od-IN")["data"] == [{"language": "or", "name": "Odia", "models": ["conformer-tiny"]}]
+    unknown = ask(language="tlh")["error"]
+    assert (unknown["code"], unknown["param"]) == ("unknown_language", "language")
+    assert "accepted here: as, bn, brx," in unknown["message"] and unknown["message"].endswith("or auto")
+    alone = ask(model="whisper-tiny", language="brx")["error"]
+    assert alone["code"] == "language_not_installed" and "name conformer-tiny as 'model'" in alone["message"]
+    assert "accepted here: as, bn, gu," in alone["message"]
+    assert ask(language="auto")["data"] == ask()["data"]
+    assert ask(file="x")["error"]["code"] == "unknown_parameter"
+    assert ask(language="?!")["error"]["param"] == "language"
+    assert not speech.whisper.calls and not speech.conformer.calls
+
+
 def test_an_address_in_place_of_a_file_is_named_as_such(speech: Speech) -> None:
     refused = speech.stack.client.post(
         "/v1/audio/transcriptions", data={"model": "whisper-1"}, files={"file": (None, b"HTTPS://example.test/a.mp3")}

@@ -43,9 +43,17 @@ class Gateway:
         self.status = 402
         self.says: Callable[[int], str] | None = None  # by the bytes of a turn
         self.headers: list[str] = []
+        self.languages_asked: list[dict[str, str]] = []
         self.asked = asyncio.Event()
         self.go = asyncio.Event()
         self.go.set()
+
+    async def languages(self, request: Request) -> Response:
+        self.languages_asked.append(dict(request.query_params))
+        if request.query_params["language"] in ("hi", "en"):
+            return JSONResponse({"data": []})
+        error = {"message": "no language known here; accepted here: hi, en, or auto", "code": "unknown_language"}
+        return JSONResponse({"error": {**error, "param": "language"}}, 400)
 
     async def models(self, request: Request) -> Response:
         if self.away:
@@ -69,6 +77,7 @@ class Gateway:
     def client(self) -> httpx2.AsyncClient:
         routes = [
             Route("/v1/models", self.models),
+            Route("/v1/audio/languages", self.languages),
             Route("/v1/audio/transcriptions", self.transcribe, methods=["POST"]),
         ]
         return httpx2.AsyncClient(transport=httpx2.ASGITransport(Starlette(routes=routes)), base_url="http://gateway")
@@ -179,6 +188,34 @@ async def test_a_turn_that_is_refused_fails_and_the_session_goes_on() -> None:
         await live.input_audio_buffer.append(audio=encoded(np.concatenate([LOUD, QUIET])))
         (*_, done) = await until(live, DONE)
         assert done.transcript == "turn 2"
+
+
+async def test_a_language_that_is_not_heard_here_is_refused_when_it_is_set() -> None:
+    gateway = Gateway()
+
+    def update(**transcription: str) -> dict[str, Any]:
+        return {"type": "transcription", "audio": {"input": {"transcription": transcription}}}
+
+    async with running(gateway) as client, client.realtime.connect(extra_query={"intent": "transcription"}) as live:
+        assert (await live.recv()).type == "session.created"
+        await live.session.update(session=update(model="whisper-1", language="hi"))  # type: ignore[arg-type]
+        assert (await live.recv()).type == "session.updated"
+        await live.session.update(session=update(model="whisper-1", language="tlh"))  # type: ignore[arg-type]
+        event = await live.recv()
+        assert event.type == "error" and event.error.code == "unknown_language" and event.error.param == "language"
+        assert "accepted here: hi, en, or auto" in event.error.message
+        await live.session.update(session=update(model="whisper-1", language="hi", prompt="x"))  # type: ignore[arg-type]
+        updated = await live.recv()  # the session goes on, with the language it had
+        assert updated.type == "session.updated"
+    assert [asked["language"] for asked in gateway.languages_asked] == ["hi", "tlh", "hi"]
+
+
+async def test_a_gateway_that_is_away_does_not_stop_a_session_from_being_set_up() -> None:
+    async def broken(request: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ConnectError("away")
+
+    client = httpx2.AsyncClient(transport=httpx2.MockTransport(broken), base_url="http://gateway")
+    await ToGateway(client).check(KEY, {"model": "whisper-1", "language": "tlh"})
 
 
 async def test_an_unknown_key_gets_no_socket_and_a_known_one_no_more_than_its_share() -> None:

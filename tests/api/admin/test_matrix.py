@@ -44,6 +44,7 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("POST", "/v1/audio/transcriptions"): Row("client", {}),
     ("POST", "/v1/audio/translations"): Row("client", {}),
     ("POST", "/v1/audio/detect-language"): Row("client", {}),
+    ("GET", "/v1/audio/languages"): Row("client"),
     ("POST", "/v1/audio/transcriptions/jobs"): Row("client", {}),
     ("GET", "/v1/audio/transcriptions/jobs/{id}"): Row("client"),
     ("GET", "/v1/audio/transcriptions/jobs/{id}/result"): Row("client"),
