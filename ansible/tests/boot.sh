@@ -1,6 +1,8 @@
 #!/bin/sh
 # boot.sh TREE CGROUP: systemd as process 1 of TREE, in namespaces of its own (mounts, processes, network, control groups).
 # CGROUP is a directory in a cgroup2 file system. Killing the one child of this process ends everything.
+# Mounts are shared inside, as systemd makes them on a machine but leaves them to whoever made a container: where they are
+# private, LoadCredential= mounts the secret where the unit does not see it, and its user finds an empty directory.
 # Memory controllers are the host's to give: where cgroup2 has none, MemoryMax is accepted and not enforced.
 set -eu
 tree=$1 cgroup=$2
@@ -32,5 +34,5 @@ mkdir -p .old
 pivot_root . .old
 cd /
 exec env -i container=appliance-test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-    sh -c "umount -l /.old; exec /lib/systemd/systemd --system --show-status=no" >/dev/null 2>&1
+    sh -c "umount -l /.old; mount --make-rshared /; exec /lib/systemd/systemd --system --show-status=no" >/dev/null 2>&1
 '

@@ -87,12 +87,14 @@ class Transcriber:
         metrics: Metrics,
         *,
         in_flight: int = 4,
+        buckets: Sequence[int] = BUCKETS_S,
     ) -> None:
         self._speech = speech
         self._batcher = batcher
         self._cpu = cpu
         self._metrics = metrics
         self._in_flight = in_flight
+        self._buckets = buckets
 
     def language(self, code: str | None) -> str | None:
         """Whisper's code for what the caller gave; raises BadRequest listing the known."""
@@ -133,7 +135,7 @@ class Transcriber:
             patience_s=params.patience_s,
         )
         speech = spans(upload.probabilities, upload.duration_s)
-        windows = plan(speech, upload.duration_s, upload.probabilities)
+        windows = plan(speech, upload.duration_s, upload.probabilities, self._buckets)
         heard: list[Heard] = []
         written = Written(on_text)
         if windows and language is None:
@@ -167,12 +169,12 @@ class Transcriber:
         hints = self.hints(params.languages)
         duration_s = len(samples) / RATE
         probabilities = await self._heard(samples)
-        windows = plan(spans(probabilities, duration_s), duration_s, probabilities)
+        windows = plan(spans(probabilities, duration_s), duration_s, probabilities, self._buckets)
         if not windows:
             return Detection(None, 0.0, [], round(duration_s, 3))
         span = windows[0]
         cut = samples[int(span.start * RATE) : int(span.end * RATE)]
-        features = await self._off_loop(self._speech.features, cut, bucket_s(span.length))
+        features = await self._off_loop(self._speech.features, cut, bucket_s(span.length, self._buckets))
         window = Window(features, span.length, None, hints=hints, detect_only=True)
         found = await self._batcher.submit(window, key=window.key, deadline=deadline)
         likeliest = [(code, round(p, 4)) for code, p in found.languages[:10]]
@@ -207,7 +209,7 @@ class Transcriber:
     async def _believed(self, upload: _Upload, span: Span, language: str | None) -> tuple[Window, Decode]:
         """The first decode that can be believed, from the short bucket up the ladder; else the best of them."""
         cut = upload.samples[int(span.start * RATE) : int(span.end * RATE)]
-        sizes = sorted({bucket_s(span.length), BUCKETS_S[-1]})
+        sizes = sorted({bucket_s(span.length, self._buckets), BUCKETS_S[-1]})
         tried: list[tuple[Window, Decode]] = []
         for window_s in sizes:
             features = await self._off_loop(self._speech.features, cut, window_s)

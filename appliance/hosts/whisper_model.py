@@ -103,12 +103,20 @@ class WhisperSpeech:
     """A CTranslate2 Whisper directory, loaded. Thread-safe: ``workers`` batches run at a time."""
 
     def __init__(
-        self, model_dir: Path, *, device: str = "cpu", compute_type: str = "int8", workers: int = 1, threads: int = 0
+        self,
+        model_dir: Path,
+        *,
+        device: str = "cpu",
+        compute_type: str = "int8",
+        workers: int = 1,
+        threads: int = 0,
+        beams: int = BEAM,
     ) -> None:
         self._model = ctranslate2.models.Whisper(
             str(model_dir), device=device, compute_type=compute_type, inter_threads=workers, intra_threads=threads
         )
         self._singly = device == "cpu"
+        self._beams = beams
         self._hf = tokenizers.Tokenizer.from_file(str(model_dir / "tokenizer.json"))
         self._multilingual = bool(self._model.is_multilingual)
         self._extract = FeatureExtractor(feature_size=self._model.n_mels)
@@ -236,7 +244,7 @@ class WhisperSpeech:
         if window.temperature > 0:
             sampling = {"sampling_topk": 0, "sampling_temperature": window.temperature}
             return options | sampling | {"beam_size": 1, "num_hypotheses": BEST_OF}
-        return options | {"beam_size": BEAM, "patience": 1}
+        return options | {"beam_size": self._beams, "patience": 1}
 
     def _numerals(self) -> list[int]:
         """Tokens that hold a digit, of any script as far as a token spells one, or a sign that is read out."""

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,9 +26,9 @@ from appliance.hosts.serving import MODEL_MISSING, bounds, check_socket, common_
 from appliance.hosts.whisper_app import AppLimits, Host, create_app
 from appliance.hosts.whisper_job import Transcriber
 from appliance.hosts.whisper_metrics import Metrics
-from appliance.hosts.whisper_model import Speech, WhisperSpeech, Window
+from appliance.hosts.whisper_model import BEAM, Speech, WhisperSpeech, Window
 from appliance.hosts.whisper_text import Decode
-from appliance.hosts.whisper_windows import BUCKETS_S
+from appliance.hosts.whisper_windows import BUCKETS_S, buckets_of
 from appliance.logs import set_up
 
 _NEEDED = ("model.bin", "config.json", "tokenizer.json")
@@ -43,6 +43,8 @@ class Shape:
     workers: int
     threads: int
     max_batch: int
+    beams: int = BEAM
+    buckets: tuple[int, ...] = BUCKETS_S
 
 
 def shape(device: str, compute_type: str, threads: int, max_batch: int, workers: int = 0) -> Shape:
@@ -67,7 +69,8 @@ def build(speech: Speech, how: Shape, *, model: str, max_wait_s: float, max_audi
         share_out=how.device == "cpu",  # windows are encoded one by one there, and decoded at the same price
     )
     cpu = ThreadPoolExecutor(max(2, how.workers), thread_name_prefix="features")
-    transcriber = Transcriber(speech, batcher, cpu, metrics, in_flight=max(4, 3 * how.workers, how.max_batch // 2))
+    in_flight = max(4, 3 * how.workers, how.max_batch // 2)
+    transcriber = Transcriber(speech, batcher, cpu, metrics, in_flight=in_flight, buckets=how.buckets)
     decoder = AudioDecoder(workers=max(2, how.workers), limits=DecodeLimits(max_audio_s=max_audio_s))
     return Host(decoder, batcher, transcriber, metrics, model=model, clock=time.monotonic, limits=limits)
 
@@ -81,6 +84,13 @@ def rehearse(speech: Speech) -> None:
         raise results[0]
 
 
+def _buckets(text: str) -> tuple[int, ...]:
+    try:
+        return buckets_of(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from None
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(prog="python -m appliance.hosts.whisper", description="Serve one Whisper model.")
@@ -89,6 +99,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--workers", type=int, default=0, help="batches at once, which share the threads; 0 = up to 4")
     p.add_argument("--compute-type", default="", help="default: int8 on cpu, float16 on cuda")
     p.add_argument("--max-batch", type=int, default=0, help="windows in one batch; default 8 on cpu, 32 on cuda")
+    p.add_argument("--beams", type=int, choices=range(1, 11), default=BEAM, help=f"beams of the search ({BEAM})")
+    lengths = ",".join(map(str, BUCKETS_S))
+    p.add_argument("--buckets", type=_buckets, default=BUCKETS_S, help=f"window lengths in seconds ({lengths})")
     return p
 
 
@@ -107,10 +120,17 @@ def load(args: argparse.Namespace) -> tuple[Speech, Shape]:
     if device == "auto":
         device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
     threads = args.threads or len(os.sched_getaffinity(0))
-    how = shape(device, args.compute_type, threads, args.max_batch, args.workers)
+    how = replace(
+        shape(device, args.compute_type, threads, args.max_batch, args.workers), beams=args.beams, buckets=args.buckets
+    )
     try:
         speech = WhisperSpeech(
-            args.model_dir, device=device, compute_type=how.compute_type, workers=how.workers, threads=how.threads
+            args.model_dir,
+            device=device,
+            compute_type=how.compute_type,
+            workers=how.workers,
+            threads=how.threads,
+            beams=how.beams,
         )
         rehearse(speech)
     except (RuntimeError, ValueError, OSError) as e:

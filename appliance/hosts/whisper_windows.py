@@ -56,9 +56,23 @@ class Span:
         return self.end - self.start
 
 
-def bucket_s(length_s: float) -> int:
+def bucket_s(length_s: float, buckets: Sequence[int] = BUCKETS_S) -> int:
     """The shortest window, in seconds, for ``length_s`` of sound. Full length for what leaves no margin."""
-    return next((b for b in BUCKETS_S if length_s + MARGIN_S <= b), BUCKETS_S[-1])
+    return next((b for b in buckets if length_s + MARGIN_S <= b), BUCKETS_S[-1])
+
+
+def buckets_of(text: str) -> tuple[int, ...]:
+    """``10,12,20,30`` as window lengths. Raises ValueError, saying what would do."""
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or list(found) != sorted(set(found)) or found[0] < BUCKETS_S[0] or found[-1] != BUCKETS_S[-1]:
+        raise ValueError(
+            f"{text!r} are no window lengths; give whole seconds in rising order, from {BUCKETS_S[0]} and up to"
+            f" {BUCKETS_S[-1]}, which is always one of them (as {','.join(map(str, BUCKETS_S))})"
+        )
+    return found
 
 
 def token_cap(length_s: float, room: int) -> int:
@@ -108,7 +122,12 @@ def _runs(probabilities: NDArray[np.float32], enter: float, leave: float) -> lis
     return runs
 
 
-def plan(speech: Sequence[Span], duration_s: float, probabilities: NDArray[np.float32] | None = None) -> list[Span]:
+def plan(
+    speech: Sequence[Span],
+    duration_s: float,
+    probabilities: NDArray[np.float32] | None = None,
+    buckets: Sequence[int] = BUCKETS_S,
+) -> list[Span]:
     """Windows that cover all ``speech``, none longer than ``LONGEST_S``, in order, not overlapping.
 
     Windows end in pauses, where that is cheapest by ``COST_S``. A short upload without a long pause is heard
@@ -117,14 +136,16 @@ def plan(speech: Sequence[Span], duration_s: float, probabilities: NDArray[np.fl
     """
     if not speech:
         return []
-    windows = _cheapest([piece for span in speech for piece in cut(span, probabilities)])
-    if len(windows) == 1 and bucket_s(duration_s) == bucket_s(windows[0].length) and duration_s <= LONGEST_S:
+    windows = _cheapest([piece for span in speech for piece in cut(span, probabilities)], buckets)
+    short = len(windows) == 1 and duration_s <= LONGEST_S
+    if short and bucket_s(duration_s, buckets) == bucket_s(windows[0].length, buckets):
         return [Span(0.0, duration_s)]
     return windows
 
 
-def _cheapest(pieces: Sequence[Span]) -> list[Span]:
+def _cheapest(pieces: Sequence[Span], buckets: Sequence[int]) -> list[Span]:
     """Neighbours joined into windows at the least total cost: shortest path over the pauses."""
+    cost_s = {bucket: float(np.interp(bucket, list(COST_S), list(COST_S.values()))) for bucket in buckets}
     least, start = [0.0], [0]
     for end in range(1, len(pieces) + 1):
         costs: list[tuple[float, int]] = []
@@ -133,7 +154,7 @@ def _cheapest(pieces: Sequence[Span]) -> list[Span]:
             paused = begin + 1 < end and pieces[begin + 1].start - pieces[begin].end >= PAUSE_S
             if costs and (paused or length > LONGEST_S):
                 break
-            costs.append((least[begin] + COST_S[bucket_s(length)] + COST_OF_ANY_S, begin))
+            costs.append((least[begin] + cost_s[bucket_s(length, buckets)] + COST_OF_ANY_S, begin))
         cost, begin = min(costs)
         least.append(cost)
         start.append(begin)

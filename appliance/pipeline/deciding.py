@@ -40,6 +40,7 @@ PROVIDER = "google"
 # what a hand-off adds to a prompt, and redaction: a stand-in may be longer than what it stands for
 _ROOM_BYTES = 4096
 _ROOM = 1.25
+_NO_PIVOT = frozenset({"logprobs", "vision", "audio"})
 _ROUTES: tuple[Route, ...] = ("local", "pivot", "hosted")
 
 
@@ -147,9 +148,12 @@ class Decider:
                     found.append(self._hosted(policy, name, entry, now, ceiling))
             elif model in entry.state.models:
                 found.append(_local(name, entry, now))
-                if (translator := self._translator(now)) is not None and _pivots(seen):
+                if _pivots(seen) and (translator := self._translator(now)) is not None:
                     found.append(_pivot(name, entry, translator, now))
-        if not any(c.ready and not c.open for c in found):
+        for c in found:
+            if c.ready and not c.open:
+                break
+        else:
             # to spare the last that could answer would only turn a failure that may be over into one that is certain
             found = [replace(c, open=False) if c.route != "hosted" else c for c in found]
         return found
@@ -227,11 +231,11 @@ def _pivot(name: str, entry: Entry, translator: Entry, now: float) -> Candidate:
 
 
 def _pivots(seen: Seen) -> bool:
-    return seen.language is not None and not seen.needs & {"logprobs", "vision", "audio"}
+    return seen.language is not None and _NO_PIVOT.isdisjoint(seen.needs)
 
 
 def _pinned(turn: Turn) -> Route | None:
-    return next((route for route in _ROUTES if route == turn.route), None)
+    return None if turn.route is None else next((route for route in _ROUTES if route == turn.route), None)
 
 
 def _compiled(formats: Sequence[str]) -> list[re.Pattern[str]]:

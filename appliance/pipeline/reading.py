@@ -13,7 +13,6 @@ import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from msgspec import Struct
@@ -26,6 +25,10 @@ from appliance.translation.messages import prose
 
 _MOST_READ = 16_384
 _LANGUAGE_FROM = 500  # characters that tell a language; more only cost time
+_TEXTS = frozenset({"text", "refusal"})
+_NONE: frozenset[str] = frozenset()
+_NO_NEEDS: frozenset[Need] = frozenset()
+_NOTHING: Mapping[str, Any] = {}
 _BYTES_A_TOKEN = 4  # of English; too few tokens are the engine's to complain of, too many would lose it a request
 
 
@@ -40,13 +43,22 @@ class Said(Struct, frozen=True):
 
 
 class Topic:
-    """One chat request's body. ``fields`` are its parameters, messages as they are sent."""
+    """One chat request's body. ``fields`` are its parameters, messages as they are sent.
+
+    ``media`` are the types of parts that are no text; ``needs`` what an engine has to be able to do; ``newest`` what
+    the customer said last: all of the body as it came.
+    """
+
+    __slots__ = ("_bytes", "changed", "fields", "media", "messages", "needs", "newest")
 
     def __init__(self, tail: bytes) -> None:
         self.fields = fields_of(tail)
         self.messages: list[dict[str, Any]] = self.fields["messages"]
         self.changed = False
         self._bytes = len(tail)
+        self.media = _media(self.messages)
+        self.needs = _needs(self.fields, self.media)
+        self.newest = _newest(self.messages)
 
     def say(self, messages: list[dict[str, Any]]) -> None:
         """From now on these are sent instead."""
@@ -58,40 +70,42 @@ class Topic:
         """Of prompt and bounded answer, rather too few than too many."""
         return self._bytes // _BYTES_A_TOKEN + (self.fields.get("max_tokens") or 0)
 
-    @cached_property
-    def media(self) -> frozenset[str]:
-        """Types of parts that are no text."""
-        parts = (part for m in self.messages if isinstance(m.get("content"), list) for part in m["content"])
-        return frozenset(part["type"] for part in parts) - {"text", "refusal"}
-
-    @cached_property
-    def needs(self) -> frozenset[Need]:
-        """What an engine has to be able to do."""
-        found: set[Need] = set()
-        if self.fields.get("tools"):
-            found.add("tools")
-        if (self.fields.get("response_format") or {}).get("type") == "json_schema":
-            found.add("json_schema")
-        if "image_url" in self.media:
-            found.add("vision")
-        if "input_audio" in self.media:
-            found.add("audio")
-        if self.fields.get("logprobs"):
-            found.add("logprobs")
-        return frozenset(found)
-
     @property
     def in_tool_loop(self) -> bool:
         """Whether the last message is a tool's result."""
         return bool(self.messages) and self.messages[-1].get("role") == "tool"
 
-    @cached_property
-    def newest(self) -> str:
-        """What the customer said last."""
-        for message in reversed(self.messages):
-            if message.get("role") == "user":
-                return "\n".join(prose(message))
-        return ""
+
+def _media(messages: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    found: frozenset[str] = _NONE
+    for message in messages:
+        content = message.get("content")
+        if type(content) is list:
+            found |= frozenset(part["type"] for part in content) - _TEXTS
+    return found
+
+
+def _needs(fields: Mapping[str, Any], media: frozenset[str]) -> frozenset[Need]:
+    found: set[Need] = set()
+    if fields.get("tools"):
+        found.add("tools")
+    if (fields.get("response_format") or _NOTHING).get("type") == "json_schema":
+        found.add("json_schema")
+    if "image_url" in media:
+        found.add("vision")
+    if "input_audio" in media:
+        found.add("audio")
+    if fields.get("logprobs"):
+        found.add("logprobs")
+    return frozenset(found) if found else _NO_NEEDS
+
+
+def _newest(messages: Sequence[Mapping[str, Any]]) -> str:
+    for message in reversed(messages):
+        if message.get("role") == "user":
+            content = message.get("content")
+            return content if type(content) is str else "\n".join(prose(message))
+    return ""
 
 
 class Reader:
@@ -136,12 +150,8 @@ class Reader:
         return Said(found.tag, bool(found.romanised), intent, confidence, wants_a_person(text))
 
     def _remembered(self, what: str, beside: str, text: str, read: Callable[[], Any]) -> Any:
-        digest = hashlib.blake2b(digest_size=16)
-        for part in (what, beside, text):
-            raw = part.encode("utf-8", "surrogatepass")
-            digest.update(b"%d:" % len(raw))
-            digest.update(raw)
-        key = digest.digest()
+        of = [part.encode("utf-8", "surrogatepass") for part in (what, beside, text)]
+        key = hashlib.blake2b(b"%d:%b%d:%b" % (len(of[0]), of[0], len(of[1]), of[1]) + of[2], digest_size=16).digest()
         found = self._known.get(key)
         if found is not None:
             self._known.move_to_end(key)

@@ -36,7 +36,11 @@ class Asked(Struct, frozen=True):
 
 def strictest(tenant: Residency, *others: Residency | None) -> Residency:
     """The strictest of all who have a say; None has none."""
-    return min((tenant, *(other for other in others if other is not None)), key=_ORDER.index)
+    found = tenant
+    for other in others:
+        if other is not None and _ORDER.index(other) < _ORDER.index(found):
+            found = other
+    return found
 
 
 def must_redact(asked: Asked) -> bool:

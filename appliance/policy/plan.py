@@ -73,21 +73,27 @@ def plan(policy: Policy, seen: Seen, candidates: Sequence[Candidate]) -> Decisio
     wish = _wish(asking, able, drops)
     hosted = [c for c in able if c.route == "hosted"]
     instead = asking.intent.when_refused or policy.when_refused
-    settled = Decision(
-        drops=tuple(drops),
-        version=policy.version,
-        wanted_hosted=wish,
-        instead=instead,
-        judging=asking.intent.judging or policy.judging,
-        guards=policy.guards if asking.intent.guards is None else asking.intent.guards,
-        value_class=asking.value_class,
-        chain=_limits(asking),
-    )
+    attempts: tuple[Step, ...] = ()
+    refused = escalation = None
     if not able or (wish in _MATTERS and not hosted and instead != "local"):
-        return replace(settled, refusal=_refusal(candidates, drops))
-    ordered, reason = _ordered(asking, able, wish if hosted else None)
-    attempts = _steps(asking, ordered, reason)
-    return replace(settled, attempts=attempts, escalation=_escalation(seen, attempts))
+        refused = _refusal(candidates, drops)
+    else:
+        ordered, reason = _ordered(asking, able, wish if hosted else None)
+        attempts = _steps(asking, ordered, reason)
+        escalation = _escalation(seen, attempts)
+    return Decision(
+        attempts,
+        refused,
+        tuple(drops),
+        policy.version,
+        wish,
+        instead,
+        escalation,
+        asking.intent.judging or policy.judging,
+        policy.guards if asking.intent.guards is None else asking.intent.guards,
+        asking.value_class,
+        _limits(asking),
+    )
 
 
 def least_busy(model: str, candidates: Sequence[Candidate]) -> Plan:
@@ -254,11 +260,12 @@ def _reason(asking: _Asking, first: Candidate) -> Reason:
 def _steps(asking: _Asking, ordered: Sequence[Candidate], reason: Reason) -> tuple[Step, ...]:
     behind = Reason.HOSTED_UNHEALTHY if ordered[0].route == "hosted" else Reason.ENGINE_UNHEALTHY
     redact = must_redact(asking.asked)
-    return tuple(
+    model = asking.seen.model
+    steps = [
         Step(
             ordinal,
             c.engine,
-            c.model or asking.seen.model,
+            c.model or model,
             c.route,
             behind if ordinal else reason,
             c.region,
@@ -266,7 +273,8 @@ def _steps(asking: _Asking, ordered: Sequence[Candidate], reason: Reason) -> tup
             redact and c.route == "hosted",
         )
         for ordinal, c in enumerate(ordered)
-    )
+    ]
+    return tuple(steps)
 
 
 def _escalation(seen: Seen, attempts: Sequence[Step]) -> int | None:

@@ -25,6 +25,8 @@ def ranked(
     policy: Policy, seen: Seen, routes: Sequence[Route], ttft_ms: float | None, able: Sequence[Candidate]
 ) -> list[Candidate]:
     """``able`` in order. ``routes``: the operator's order, empty where the language decides; ``ttft_ms``: the SLO."""
+    if len(able) == 1:
+        return list(able)
     language = seen.language
     known = policy.languages.get(language, _UNKNOWN) if language is not None else _UNKNOWN
     order = {route: place for place, route in enumerate(routes or _by_language(known, able, language))}

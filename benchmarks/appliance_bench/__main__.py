@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from appliance_bench.records import RecordError
 
 COMMANDS = {
+    "run": ("appliance_bench.run", "a suite of workloads at given loads, as one run"),
+    "smoke": ("appliance_bench.smoke", "ten minutes of everything beside the last committed run of this machine"),
     "tune": ("appliance_bench.tune", "the configuration with the most goodput within the targets, as a profile"),
     "verify": ("appliance_bench.verify", "whether this machine still does what its profile says"),
     "compare": ("appliance_bench.compare", "the ratio of two runs, metric by metric, with intervals"),

@@ -13,6 +13,9 @@ from collections.abc import AsyncIterator, Sequence
 
 from msgspec import Struct
 
+# connections that are there before the first request of an open loop
+_OPEN = 128
+
 
 class Ask(Struct, frozen=True):
     """A request. ``units`` and ``prompt`` are what it is reckoned to cost, for the simulation."""
@@ -51,6 +54,19 @@ class Caller:
         self._timeout_s = timeout_s
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
+    async def connect(self, count: int) -> None:
+        """Open connections until so many wait: a client that has them does not pay for them when a queue grows."""
+        while len(self._idle) < count:
+            self._idle.append(await asyncio.open_connection(*self._address))
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():  # the server closes what it has not heard of for some seconds
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection(*self._address)
+
     async def ask(self, one: Ask, row: Row, due: float) -> None:
         """Fill ``row``; what goes wrong is written into it."""
         try:
@@ -60,7 +76,7 @@ class Caller:
             row.e2e_ms = (time.perf_counter() - due) * 1000
 
     async def _ask(self, one: Ask, row: Row, due: float) -> None:
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(*self._address)
+        reader, writer = await self._connection()
         good = False
         try:
             row.lag_ms = (time.perf_counter() - due) * 1000
@@ -101,6 +117,7 @@ async def _body(reader: asyncio.StreamReader, head: str) -> AsyncIterator[bytes]
 
 async def open_loop(caller: Caller, asks: Sequence[Ask], schedule: Sequence[float]) -> list[Row]:
     """The nth of ``asks`` at the nth time of ``schedule``, whatever became of those before."""
+    await caller.connect(min(len(asks), _OPEN))
     start = time.perf_counter() + 0.05
     tasks, rows = [], []
     for one, at in zip(asks, schedule, strict=False):

@@ -25,7 +25,10 @@ _DRAIN_S = 60.0
 
 @dataclass(frozen=True)
 class Job:
-    """One request. ``read`` makes the text of a whole answer; ``seconds`` of its audio, ``characters`` of its text."""
+    """One request. ``read`` makes the text of a whole answer; ``seconds`` of its audio, ``characters`` of its text.
+
+    ``then`` makes the next request of the text that came, and time counts until the last is answered.
+    """
 
     path: str
     body: bytes
@@ -35,6 +38,7 @@ class Job:
     streamed: bool = False
     seconds: float = 0.0
     characters: int = 0
+    then: Callable[[str], Job] | None = None
 
 
 @dataclass
@@ -106,20 +110,26 @@ async def _one(client: Client, job: Job, number: int, began: float, due: float, 
         if _says_something(data):
             marks.append(time.perf_counter() - began)
 
-    failed, answer = "", b""
-    try:
-        status, answer = await client.post(job.path, job.body, job.headers, part if job.streamed else None)
-        if status != 200:
-            failed = f"http_{status}"
-    except Unanswered:
-        failed = "no_answer"
-    ended = time.perf_counter() - began
-    ttft = tpot = None
-    if not failed:
+    failed, step = "", job
+    while True:
         try:
-            load.texts[number] = job.read(answer)
+            status, answer = await client.post(step.path, step.body, step.headers, part if step.streamed else None)
+            if status != 200:
+                failed = f"http_{status}"
+                break
+            text = step.read(answer)
+            if step.then is None:
+                load.texts[number] = text
+                break
+            step = step.then(text)
+        except Unanswered:
+            failed = "no_answer"
+            break
         except (ValueError, KeyError, IndexError, TypeError, msgspec.DecodeError):
             failed = "no_sense"
+            break
+    ended = time.perf_counter() - began
+    ttft = tpot = None
     if not failed and job.streamed:
         if marks:
             ttft = (marks[0] - due) * 1000

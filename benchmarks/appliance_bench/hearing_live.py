@@ -126,26 +126,7 @@ def _spread(each: Sequence[float]) -> dict[str, float]:
 
 
 async def _measure(clips: Sequence[Clip], url: str, key: str, sessions: int, silence_ms: int) -> dict[str, Any]:
-    todo = iter(clips)
-    found: list[dict[str, Any]] = []
-
-    async def session(warm: Clip) -> None:
-        async with connect(url, additional_headers={"authorization": f"Bearer {key}"}) as ws:
-            vad = {"type": "server_vad", "silence_duration_ms": silence_ms}
-            input_ = {
-                "format": {"type": "audio/pcm", "rate": 8000},
-                "transcription": {"language": "en"},
-                "turn_detection": vad,
-            }
-            update = {"type": "session.update", "session": {"type": "transcription", "audio": {"input": input_}}}
-            await ws.send(json.dumps(update))
-            await _turns(ws, warm)  # the first turn of a socket pays for its connection
-            for clip in todo:
-                found.append(await _turns(ws, clip))
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(sessions):
-            group.create_task(session(clips[0]))
+    found = await sessions_of(clips, url, key, sessions, silence_ms)
     names = ("speech_stopped", "completed", "completed_after_stopped")
     return {
         "sessions": sessions,
@@ -159,6 +140,33 @@ async def _measure(clips: Sequence[Clip], url: str, key: str, sessions: int, sil
     }
 
 
+async def sessions_of(
+    clips: Sequence[Clip], url: str, key: str, sessions: int, silence_ms: int = 500
+) -> list[dict[str, Any]]:
+    """Every clip once over ``sessions`` sockets; what ``turns`` saw of each."""
+    todo = iter(clips)
+    found: list[dict[str, Any]] = []
+
+    async def session(warm: Clip) -> None:
+        async with connect(url, additional_headers={"authorization": f"Bearer {key}"}) as ws:
+            vad = {"type": "server_vad", "silence_duration_ms": silence_ms}
+            input_ = {
+                "format": {"type": "audio/pcm", "rate": 8000},
+                "transcription": {"language": "en"},
+                "turn_detection": vad,
+            }
+            update = {"type": "session.update", "session": {"type": "transcription", "audio": {"input": input_}}}
+            await ws.send(json.dumps(update))
+            await turns(ws, warm)  # the first turn of a socket pays for its connection
+            for clip in todo:
+                found.append(await turns(ws, clip))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(sessions):
+            group.create_task(session(clips[0]))
+    return found
+
+
 def speech_end_s(pcm: bytes) -> float:
     """Where the last word ends in 16-bit samples at 8 kHz."""
     from faster_whisper.vad import VadOptions, get_speech_timestamps
@@ -169,7 +177,7 @@ def speech_end_s(pcm: bytes) -> float:
     return float(spans[-1]["end"]) / 16000 if spans else len(samples) / 8000
 
 
-async def _turns(ws: Any, clip: Clip) -> dict[str, Any]:
+async def turns(ws: Any, clip: Clip) -> dict[str, Any]:
     """One clip and the silence after it; times in ms from the end of its speech."""
     with wave.open(str(clip.path)) as file:
         pcm = file.readframes(file.getnframes())

@@ -126,7 +126,7 @@ def _transcribe(cores: int, gpu: bool) -> Knobs:
         config(**{**base, "beams": 2}),
         config(**{**base, "beams": 1, "wait_ms": 5}),
         config(**{**base, "beams": 2, "wait_ms": 40}),
-        config(**{**base, "beams": 3, "wait_ms": 0, "max_batch": 4}),
+        config(**{**base, "beams": 3, "wait_ms": 0, "max_batch": 16 if gpu else 4}),
     ]
     return Knobs(space, shipped, own, tuple(hints), (Gate("wer", 0.5, higher_is_better=False),))
 

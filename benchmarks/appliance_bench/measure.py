@@ -353,7 +353,7 @@ def main(argv: Sequence[str]) -> int:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(), "fingerprint": found, "suite": f"capacity-{subject.name}",
         "config": {
-            "argv": _without_places(argv), "seed": args.seed, "engine": subject.toml,
+            "argv": records.without_places(_without_places(argv)), "seed": args.seed, "engine": subject.toml,
             "service": msgspec.to_builtins(service),
             "fit_error": round(fitted.error, 4),
             "closed_loops": [

@@ -156,8 +156,9 @@ def hardware(run: Run) -> str:
 
 
 def _load(result: Result) -> str:
-    if result.offered_per_s is not None:
-        return f"{result.offered_per_s:.3g}/s"
+    offered = result.offered_per_s if result.offered_per_s is not None else result.rates.get("load_per_s")
+    if offered is not None:
+        return f"{offered:.3g}/s"
     return f"{result.concurrency} at once" if result.concurrency is not None else "–"
 
 

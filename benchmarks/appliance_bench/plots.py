@@ -96,14 +96,14 @@ def pareto(run: Run) -> Plot | None:
 
 def goodput(run: Run) -> Plot | None:
     """Goodput against the offered rate, with what was predicted where there is a prediction."""
-    series = dict(_series(run, lambda result: result.offered_per_s, lambda result: result.goodput_per_s))
+    series = dict(_series(run, _offered, lambda result: result.goodput_per_s))
     if not series or not any(len(points) > 1 for points in series.values()):
         return None
-    predicted = _series(run, lambda r: r.offered_per_s, lambda r: r.rates.get("predicted_goodput_per_s"))
+    predicted = _series(run, _offered, lambda r: r.rates.get("predicted_goodput_per_s"))
     series |= {"predicted" if len(predicted) == 1 else f"{name}, predicted": ps for name, ps in predicted.items()}
     if len(predicted) == 1 and len(series) == 2:
         series = {"measured" if name != "predicted" else name: points for name, points in series.items()}
-    failed = [r.failed / r.requests for r in run.results if r.offered_per_s is not None and r.requests]
+    failed = [r.failed / r.requests for r in run.results if _offered(r) is not None and r.requests]
 
     def draw(axes: Any, figure: Any) -> None:
         most = max(point.x for points in series.values() for point in points)
@@ -322,7 +322,7 @@ def _lines(axes: Any, run: Run, series: Series) -> None:
 
 
 def _tail(run: Run, metric: str, percentile: str, bound: float, series: Series) -> Plot:
-    offered = any(result.offered_per_s is not None for result in run.results)
+    offered = any(_offered(result) is not None for result in run.results)
     name = {"ttft_ms": "time to the first token", "e2e_ms": "time of a whole answer", "tpot_ms": "time a token"}[metric]
 
     def draw(axes: Any, figure: Any) -> None:
@@ -357,7 +357,13 @@ def _apart(places: Sequence[float], least: float) -> list[float]:
 
 
 def _load(result: Result) -> float | None:
-    return result.offered_per_s if result.offered_per_s is not None else result.concurrency
+    offered = _offered(result)
+    return offered if offered is not None else result.concurrency
+
+
+def _offered(result: Result) -> float | None:
+    """A search finds a load of its own in every round, which is no row to compare by: it stands among the rates."""
+    return result.offered_per_s if result.offered_per_s is not None else result.rates.get("load_per_s")
 
 
 def _percentile(metric: str, percentile: str, result: Result) -> float | None:

@@ -129,6 +129,18 @@ def new_id(kind: str, suite: str, when: datetime | None = None) -> str:
     return f"{kind}-{suite}-{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
+def without_places(argv: Iterable[str]) -> list[str]:
+    """Arguments without paths of this machine: of a path from the root (or home) only its last part is kept."""
+
+    def last(text: str) -> str:
+        head, sign, tail = text.partition("=") if text.startswith("-") else ("", "", text)
+        if tail.startswith(("/", "~")):
+            tail = Path(tail).name or "."
+        return f"{head}{sign}{tail}"
+
+    return [last(one) for one in argv]
+
+
 def check(record: Mapping[str, Any]) -> Run:
     """``record`` as a Run. Raises RecordError naming the field."""
     try:

@@ -111,7 +111,7 @@ class Rig:
             saturated=load.overrun,
             quality=self._quality(workload, jobs, load, requests),
             preemptions=preemptions,
-            rates=_rates(jobs, load),
+            rates=rates_of(jobs, load),
         )
 
     def throughput(self, which: Config, requests: int) -> tuple[float, float]:
@@ -248,7 +248,7 @@ def _state(path: Path) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _rates(jobs: Sequence[drive.Job], load: drive.Load) -> dict[str, float]:
+def rates_of(jobs: Sequence[drive.Job], load: drive.Load) -> dict[str, float]:
     """What was done a second, of what was answered."""
     if not load.duration_s:
         return {}

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance_bench import budget, fingerprint, knobs, profiles, rig, slo, workloads
-from appliance_bench.records import RecordError, new_id, write_run
+from appliance_bench.records import RecordError, new_id, without_places, write_run
 from appliance_bench.sample import Sample
 from appliance_bench.search import SHIPPED, Found, Search, Tried
 from appliance_bench.workloads import Workload
@@ -65,8 +65,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 @contextlib.contextmanager
-def alone(home: Path) -> Iterator[None]:
-    """Nobody else measures or serves on this machine. Raises RecordError."""
+def alone(home: Path, serving: bool = False) -> Iterator[None]:
+    """Nobody else measures on this machine, or serves on it unless ``serving`` is fine. Raises RecordError."""
     if others := rig.strangers():
         raise RecordError(
             f"the GPU is used by {'; '.join(others[:3])}; figures beside others mean nothing: stop them first"
@@ -82,7 +82,7 @@ def alone(home: Path) -> Iterator[None]:
             raise RecordError(f"another tune runs here (process {owner}); wait for it, or stop it")
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        if (serve := home / "serve.lock").exists():
+        if not serving and (serve := home / "serve.lock").exists():
             with serve.open("rb") as file:
                 if not _locked(file.fileno()):
                     raise RecordError(f"the appliance in {home} is being served; stop it first, then tune")
@@ -215,7 +215,7 @@ def record(
         "fingerprint": found_on,
         "suite": workload.name,
         "config": {
-            "command": " ".join(["appliance bench", *argv]),
+            "command": " ".join(["appliance bench", *without_places(argv)]),
             "task": task,
             "model": model,
             "chosen": found.chosen.name if found is not None else None,

@@ -51,29 +51,47 @@ class Client:
         self._idle.clear()
 
     async def _ask(self, data: bytes, on_part: Callable[[bytes], None] | None) -> tuple[int, bytes]:
-        kept = bool(self._idle)
-        try:
-            reader, writer = self._idle.pop() if kept else await self._connect()
-        except OSError as e:
-            raise Unanswered(f"nothing answers at {self._socket or f'{self._host}:{self._port}'} ({e})") from None
-        done = False
-        try:
-            writer.write(data)
-            status, answer, keep = await _read(reader, on_part)
-            done = keep
-            return status, answer
-        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as e:
-            raise Unanswered(f"the connection ended before the answer did ({type(e).__name__})") from None
-        finally:
-            if done:
-                self._idle.append((reader, writer))
-            else:
-                writer.close()
+        kept = self._kept()
+        while True:
+            try:
+                reader, writer = kept or await self._connect()
+            except OSError as e:
+                raise Unanswered(f"nothing answers at {self._socket or f'{self._host}:{self._port}'} ({e})") from None
+            done = False
+            try:
+                writer.write(data)
+                status, answer, keep = await _read(reader, on_part)
+                done = keep
+                return status, answer
+            except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as e:
+                if kept is not None and _unheard(e):
+                    kept = None  # the server closed it as idle while this was on its way: no answer of its engine
+                    continue
+                raise Unanswered(f"the connection ended before the answer did ({type(e).__name__})") from None
+            finally:
+                if done:
+                    self._idle.append((reader, writer))
+                else:
+                    writer.close()
+
+    def _kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """An open connection that is idle. Servers close them after some seconds, which is at the end of its reader."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof() and reader.exception() is None:
+                return reader, writer
+            writer.close()
+        return None
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._socket:
             return await asyncio.open_unix_connection(self._socket, limit=_LIMIT)
         return await asyncio.open_connection(self._host, self._port, limit=_LIMIT)
+
+
+def _unheard(e: Exception) -> bool:
+    """Whether the connection ended before a byte of the answer."""
+    return isinstance(e, ConnectionError) or (isinstance(e, asyncio.IncompleteReadError) and not e.partial)
 
 
 async def _read(reader: asyncio.StreamReader, on_part: Callable[[bytes], None] | None) -> tuple[int, bytes, bool]:

@@ -13,6 +13,8 @@ import os
 import tomllib
 import wave
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from appliance_bench.speech_corpus import Clip, NoCorpus
 
 HERE = Path(__file__).parent / "workloads"
 ENGINES = ("chat", "translate", "transcribe")
+# what goes through a gateway only, and the engines behind it; the fake one is for the rate of the gateway itself
+THROUGH = {"pivot": ("chat", "translate"), "live": ("transcribe",), "rate": ("fake",)}
 
 
 class Sheet(Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,20 +73,21 @@ class Workload(Struct, frozen=True):
         return [half[n % len(half)] for n in range(count or len(half))]
 
     def _all(self, model: str, tag: str) -> list[Job]:
-        if self.sheet.engine == "transcribe":
-            return [_hear(clip, body, self.sheet.language) for clip, body in self._clips()]
+        if self.sheet.engine in ("transcribe", "live"):
+            return [_hear(clip, body, self.sheet.language) for clip, body in self.clips()]
         path = self.directory / self.sheet.items
         try:
             items = [msgspec.json.decode(line) for line in path.read_bytes().splitlines() if line.strip()]
         except (OSError, msgspec.DecodeError) as e:
             raise RecordError(f"{path} is no JSONL of requests ({e})") from None
-        make = _translate if self.sheet.engine == "translate" else _chat
+        make = {"translate": _translate, "pivot": _pivot}.get(self.sheet.engine, _chat)
         try:
             return [make(item, model, tag) for item in items]
         except (KeyError, TypeError) as e:
             raise RecordError(f"{path}: an item lacks {e}") from None
 
-    def _clips(self) -> list[tuple[Clip, bytes]]:
+    def clips(self) -> list[tuple[Clip, bytes]]:
+        """Recordings with their bytes. Raises RecordError."""
         cache = Path(os.environ.get("APPLIANCE_BENCH_SPEECH") or _home() / "cache" / "bench-speech")
         try:
             if self.sheet.recordings == "asterisk":
@@ -108,8 +113,8 @@ def load(name: str, directory: Path = HERE) -> Workload:
         sheet = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Sheet)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as e:
         raise RecordError(f"{path} is no workload: {e}") from None
-    if sheet.engine not in ENGINES:
-        raise RecordError(f"{path} names the engine {sheet.engine!r}; there are {', '.join(ENGINES)}")
+    if sheet.engine not in (*ENGINES, *THROUGH):
+        raise RecordError(f"{path} names the engine {sheet.engine!r}; there are {', '.join((*ENGINES, *THROUGH))}")
     return Workload(name, sheet, directory)
 
 
@@ -135,6 +140,47 @@ def _translate(item: dict[str, Any], model: str, tag: str) -> Job:
     body = {"items": [{"text": item["text"], "source": item["source"]}], "target": item["target"]}
     made = msgspec.json.encode(body)
     return Job("/v1/translate", made, read_translation, item.get("reference", ""), characters=len(item["text"]))
+
+
+def _pivot(item: dict[str, Any], model: str, tag: str) -> Job:
+    """A customer's text into English, the model's answer, and back: as a gateway takes it."""
+    then = partial(_answer, model=model, most=item["max_tokens"], back=item["source"])
+    return replace(for_gateway(item["text"], item["source"], "eng_Latn"), then=then)
+
+
+def _answer(text: str, model: str, most: int, back: str) -> Job:
+    body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": most, "temperature": 0}
+    then = partial(for_gateway, source="eng_Latn", target=back)
+    return Job("/v1/chat/completions", msgspec.json.encode(body), _read_answer, then=then)
+
+
+def for_gateway(text: str, source: str, target: str) -> Job:
+    """A translation as ``POST /v1/translate`` of the gateway takes it."""
+    body = msgspec.json.encode({"input": text or "…", "source": source, "target": target})
+    return Job("/v1/translate", body, read_translation, characters=len(text))
+
+
+def through(engine: str, job: Job, model: str) -> Job:
+    """An engine's ``job`` as the gateway's API takes it. Chat is the same there."""
+    if engine == "translate":
+        body = msgspec.json.decode(job.body)
+        one = body["items"][0]
+        return replace(for_gateway(one["text"], one["source"], body["target"]), reference=job.reference)
+    if engine == "transcribe":
+        said = job.headers.partition("x-appliance-params:")[2].strip()
+        fields = {"model": model, **msgspec.json.decode(said.encode() or b"{}")}
+        parts = [f'--bench\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+                 for name, value in fields.items()]  # fmt: skip
+        parts.append('--bench\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n')
+        data = "".join(parts).encode() + job.body + b"\r\n--bench--\r\n"
+        return replace(job, path="/v1/audio/transcriptions", body=data,
+                       headers="content-type: multipart/form-data; boundary=bench\r\n")  # fmt: skip
+    return job
+
+
+def _read_answer(answer: bytes) -> str:
+    text: str = msgspec.json.decode(answer)["choices"][0]["message"]["content"]
+    return text
 
 
 def _hear(clip: Clip, body: bytes, language: str) -> Job:

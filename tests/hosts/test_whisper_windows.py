@@ -17,6 +17,7 @@ from appliance.hosts.whisper_windows import (
     VAD_FRAME_S,
     Span,
     bucket_s,
+    buckets_of,
     doubtful,
     plan,
     spans,
@@ -139,3 +140,22 @@ def test_a_faint_sound_is_a_mumbled_word_in_a_short_clip_and_music_in_a_long_one
 def test_two_have_to_doubt(probability: float, no_speech_prob: float, doubted: bool):
     probabilities, _ = heard((2.0, 0.05), (0.5, probability), (2.0, 0.05))
     assert doubtful(probabilities, Span(1.5, 3.0), no_speech_prob) is doubted
+
+
+@pytest.mark.parametrize("text", ["", "x", "10,12", "30,10", "10,10,30", "5,30", "10,40", "10.5,30", "-1,30"])
+def test_window_lengths_that_cannot_be_say_which_can(text):
+    with pytest.raises(ValueError, match=r"whole seconds in rising order, from 10 and up to 30"):
+        buckets_of(text)
+
+
+def test_window_lengths_that_were_given_are_the_ones_used():
+    buckets = buckets_of("10,24,30")
+    assert bucket_s(9.0, buckets) == 24 and bucket_s(23.0, buckets) == 30
+    probabilities, duration = heard((9.0, 0.9), (3.0, 0.01), (9.0, 0.9), (3.0, 0.01), (9.0, 0.9))
+    of_three = [
+        bucket_s(w.length, buckets) for w in plan(spans(probabilities, duration), duration, probabilities, buckets)
+    ]
+    # two of 24 s or one of 30 s hold no three pieces of 9 s and their pauses any cheaper
+    assert sum(of_three) < 3 * 30 and set(of_three) <= set(buckets)
+    alone = plan(spans(probabilities, duration), duration, probabilities, buckets_of("30"))
+    assert len(alone) == 2  # windows of one price are as few as can be
