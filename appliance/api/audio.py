@@ -47,13 +47,17 @@ class _WholeSink(WholeSink):
 class _StreamSink(StreamSink):
     """OpenAI's ``transcript.text.delta`` and ``transcript.text.done`` events."""
 
+    def __init__(self, exchange: Exchange, route: SpeechRoute, copy: Copy | None) -> None:
+        super().__init__(exchange, copy)
+        self._route = route
+
     async def data(self, body: bytes) -> None:
         """One piece of text as an event."""
         await super().data(delta_event(body.decode()))
 
     def render(self, body: bytes) -> bytes:
         """The whole text as the closing event."""
-        return done_event(msgspec.json.decode(body))
+        return done_event(self._route.with_detection(msgspec.json.decode(body)))
 
 
 async def _chunks(exchange: Exchange) -> AsyncIterator[bytes]:
@@ -187,7 +191,9 @@ def transcription_route(
 
             def sink_for(copy: Copy | None) -> WholeSink | StreamSink:
                 stream = upload.params.stream
-                return _StreamSink(exchange, copy) if stream else _WholeSink(exchange, upload.params, copy)
+                if stream:
+                    return _StreamSink(exchange, upload.route, copy)
+                return _WholeSink(exchange, upload.params, copy)
 
             await run_upload(service, exchange, endpoint, upload, work, sink_for)
 

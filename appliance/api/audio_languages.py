@@ -24,6 +24,8 @@ from appliance.errors import BadRequest
 from appliance.languages import LANGUAGES
 
 _MOST_FIELDS = 8
+# what earlier Whisper models have no token for
+_SINCE = {"yue": "large-v3"}
 
 
 class HeardLanguage(Struct, frozen=True):
@@ -72,6 +74,8 @@ def heard(route: SpeechRoute) -> dict[str, list[str]]:
     """Codes with the models that hear them: the appliance's 23 first, then what Whisper knows beside them."""
     ours = [language.bcp47 for language in LANGUAGES]
     found = {code: route.able(code) for code in (*ours, *(code for code in CODES if code not in ours))}
+    for code, least in _SINCE.items():
+        found[code] = [model for model in found[code] if least in model]
     return {code: models for code, models in found.items() if models}
 
 

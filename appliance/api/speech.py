@@ -174,13 +174,18 @@ class SpeechRoute:
         """With the judge, where a whole answer can still be taken back."""
         return work if work.stream else replace(work, judge=lambda end: self._judge(work, end))
 
+    def with_detection(self, result: dict[str, Any]) -> dict[str, Any]:
+        """An engine's ``result``, marked where the language was found and not given, with how sure that was."""
+        if self._params.language is not None:
+            return result
+        found = {**result, "detected": True}
+        if self._detected is not None:
+            found["language_probability"] = self._detected.language_probability
+        return found
+
     def _judge(self, work: Work, end: End) -> tuple[End, Work | None]:
-        result: dict[str, Any] = msgspec.json.decode(end.body)
+        result = self.with_detection(msgspec.json.decode(end.body))
         language = result.get("language")
-        if self._params.language is None:
-            result["detected"] = True
-            if self._detected is not None:
-                result["language_probability"] = self._detected.language_probability
         other: Work | None = None
         if self._speech.script_check and wrong_script(str(result.get("text", "")), language):
             result["warnings"] = [

@@ -111,10 +111,15 @@ def delta_event(text: str) -> bytes:
 def done_event(result: dict[str, Any]) -> bytes:
     """The closing server-sent event with the whole text. OpenAI ends this stream without ``[DONE]``.
 
-    It carries no usage: clients expect counts of audio tokens there, which Whisper does not have.
+    It carries no usage: clients expect counts of audio tokens there, which Whisper does not have. ``languages`` are
+    OpenAI's: what was detected, [] for none.
     """
-    text = _read(result).text.strip()
-    return b"data: " + _encoder.encode({"type": "transcript.text.done", "text": text}) + b"\n\n"
+    transcript = _read(result)
+    event: dict[str, Any] = {"type": "transcript.text.done", "text": transcript.text.strip()}
+    if transcript.detected:
+        event["languages"] = [{"code": transcript.language}] if transcript.language else []
+        event["language_probability"] = _probability(transcript)
+    return b"data: " + _encoder.encode(event) + b"\n\n"
 
 
 def _read(result: dict[str, Any]) -> Result:

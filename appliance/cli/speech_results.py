@@ -45,8 +45,15 @@ def _race(run: dict[str, Any], what: str) -> list[str]:
             if run["clips"] > 1
             else ""
         )
+        turns = one.get("speed_ratios")
+        ratio = f"{one['speed_ratio']:.1f}× the pipeline"
+        if turns:
+            ratio = (
+                f"{one['speed_ratio']:.2f}× the pipeline (median of {len(turns)} turns,"
+                f" {min(turns):.2f} to {max(turns):.2f})"
+            )
         lines.append(
-            f"  - {concurrency} at once: {one['rtfx']:.1f}× real time, {one['speed_ratio']:.1f}× the pipeline, WER"
+            f"  - {concurrency} at once: {one['rtfx']:.1f}× real time, {ratio}, WER"
             f" {one['wer']:.1f} %, CER {one['cer']:.1f} %{sure}."
         )
     return lines

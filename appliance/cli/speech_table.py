@@ -159,7 +159,8 @@ give both one name). `appliance serve` starts it where a speech engine is set; `
 sessions; `ansible/` has a systemd unit for it. It speaks OpenAI's Realtime protocol for transcription
 sessions, the beta's form of settings too: `audio/pcm` at 8, 16 or 24 kHz, `audio/pcmu`, `audio/pcma`; `server_vad` or
 `turn_detection: null` with commits. A `language` that is not heard here is refused at `session.update` with an `error`
-event that names those that are (`GET /v1/audio/languages?model=whisper-1` lists them, with the models).
+event that names those that are (`GET /v1/audio/languages?model=whisper-1` lists them, with the models). Without one,
+`completed` has `languages`, what was detected. The protocol's own `languages` (hints) and `keywords` are taken too.
 
 ```python
 client = openai.AsyncOpenAI(api_key=KEY, base_url="http://127.0.0.1:8001/v1")
@@ -215,9 +216,10 @@ resume_s = 30.0
 session_s = 14400.0
 ```
 
-More bounds: 60 s a turn (it is cut and goes on), 4 turns unanswered, after which nothing more is read; a revoked key
-ends its sessions with its next turn. Not there: semantic VAD, deltas with manual commits, sessions that outlive the
-process.
+More bounds: 60 s a turn (it is cut and goes on; where turns end by commits, silence before a voice is forgotten, and
+60 s without a commit after it are dropped with an `error` event), 4 turns unanswered, after which nothing more is read;
+a revoked key ends its sessions with its next turn. Not there: semantic VAD, deltas with manual commits, sessions that
+outlive the process.
 """
 
 

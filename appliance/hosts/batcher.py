@@ -96,13 +96,17 @@ class BatchQueue(Generic[T]):
             del self._buckets[entry.bucket]
         return True
 
-    def take(self, now: float, *, everything: bool = False) -> list[Entry[T]]:
-        """The next batch, or [] when no bucket is ripe (``everything``: any bucket counts as ripe)."""
+    def take(self, now: float, *, everything: bool = False, among: int = 1) -> list[Entry[T]]:
+        """The next batch, or [] when no bucket is ripe (``everything``: any bucket counts as ripe).
+
+        ``among``: workers that are free. What one batch could hold is shared out, so that none of them idles.
+        """
         ripe = [b for b in self._buckets.values() if everything or self._ripe_at(b) <= now]
         if not ripe:
             return []
         bucket = min(ripe, key=lambda b: b.head().at + b.head().patience_s)
-        batch = [bucket.entries.popleft() for _ in range(self._fitting(bucket))]
+        fair = -(-len(bucket.entries) // max(1, among))
+        batch = [bucket.entries.popleft() for _ in range(min(self._fitting(bucket), fair))]
         if not bucket.entries:
             del self._buckets[batch[0].bucket]
         for entry in batch:
@@ -164,6 +168,8 @@ class Batcher(Generic[T, R]):
     ``run`` returns one result an item, in order; an exception instance among them is raised to that item's
     caller alone, an exception raised by ``run`` to all of the batch. A caller that goes away while its batch
     runs loses nothing but its own result. ``clock`` must be the loop's kind of clock: monotonic seconds.
+    ``share_out``: what came together is shared out among the workers that are free, where a batch of many costs as much
+    as batches of few.
     """
 
     def __init__(
@@ -175,8 +181,10 @@ class Batcher(Generic[T, R]):
         clock: Callable[[], float] = time.monotonic,
         observer: Observer | None = None,
         name: str = "batch",
+        share_out: bool = False,
     ) -> None:
         self._run = run
+        self._share_out = share_out
         self._queue: BatchQueue[T] = BatchQueue(limits)
         self._clock = clock
         self._observer: Observer = observer or NoObserver()
@@ -259,7 +267,7 @@ class Batcher(Generic[T, R]):
             self._wake.clear()
             now = self._clock()
             self._expire(now)
-            while self._free and (batch := self._queue.take(now)):
+            while self._free and (batch := self._queue.take(now, among=self._free if self._share_out else 1)):
                 self._hand_over(batch)
             try:
                 await asyncio.wait_for(self._wake.wait(), self._sleep_s(now))

@@ -60,18 +60,19 @@ class Gateway:
         return answer.status_code == 200
 
     async def check(self, key: str, fields: dict[str, str]) -> None:
-        """Whether the language of ``fields`` is heard here. Raises Refused where the gateway says that it is not.
+        """Whether the languages of ``fields`` are heard here. Raises Refused where the gateway says that it is not.
 
         Where it does not answer, the turns will say so.
         """
         headers = {"authorization": f"Bearer {key}"}
-        asked = {name: fields[name] for name in ("model", "language")}
-        try:
-            answer = await self._client.get("/v1/audio/languages", headers=headers, params=asked)
-        except httpx2.HTTPError:
-            return
-        if answer.status_code == 400:
-            raise _refusal(answer.content, answer.status_code)
+        for language in (fields.get("language") or fields.get("languages", "")).split(","):
+            asked = {"model": fields["model"], "language": language}
+            try:
+                answer = await self._client.get("/v1/audio/languages", headers=headers, params=asked)
+            except httpx2.HTTPError:
+                return
+            if answer.status_code == 400:
+                raise _refusal(answer.content, answer.status_code)
 
     async def transcribe(
         self, key: str, audio: bytes, fields: dict[str, str], final: bool
@@ -80,12 +81,15 @@ class Gateway:
         headers = {"authorization": f"Bearer {key}"}
         if final and self._token:
             headers[HEADER] = self._token
+        form: dict[str, str | list[str]] = {**fields, "stream": "true"}
+        if "keywords" in fields:
+            form["keywords"] = fields["keywords"].splitlines()
         try:
             async with self._client.stream(
                 "POST",
                 "/v1/audio/transcriptions",
                 headers=headers,
-                data={**fields, "stream": "true"},
+                data=form,
                 files={"file": ("turn", audio)},
             ) as answer:
                 if answer.status_code != 200:
@@ -97,6 +101,8 @@ class Gateway:
                     if event.get("type") == "transcript.text.delta":
                         yield "delta", event["delta"]
                     elif event.get("type") == "transcript.text.done":
+                        for one in event.get("languages") or ():
+                            yield "language", str(one["code"])
                         yield "done", event["text"]
                         return
                     elif "error" in event:

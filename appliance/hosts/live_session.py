@@ -31,6 +31,7 @@ from appliance.hosts.live_settings import Chosen, Refused, object_of, updated
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 _DELTAS = "conversation.item.input_audio_transcription"
 _LEAST_MS = 100
+_SILENCE_KEPT_MS = 2000
 
 
 class Listening(Protocol):
@@ -45,7 +46,9 @@ class Transcribe(Protocol):
     """A turn's way to its text: pieces, then the whole as the last. Raises Refused."""
 
     def __call__(self, audio: bytes, fields: dict[str, str], final: bool) -> AsyncIterator[tuple[str, str]]:
-        """``("delta", piece)`` any number of times, ``("done", text)`` once. ``final``: the turn is over."""
+        """``("delta", piece)`` any number of times, ``("language", code)`` where it was detected, ``("done", text)``
+        once. ``final``: the turn is over.
+        """
         ...
 
 
@@ -98,6 +101,7 @@ class Session:
         self._kept = bytearray()
         self._kept_from = 0  # bytes of the session that came before the kept ones
         self._before_ms = 0.0  # audio that came before the buffer was last cleared
+        self._spoken_from: int | None = None  # where somebody began to speak, where turns end by commits
         self._item = ""
         self._previous: str | None = None
         self._turns: asyncio.Queue[_Turn] = asyncio.Queue(limits.most_waiting)
@@ -183,7 +187,7 @@ class Session:
 
     async def _update(self, session: dict[str, Any]) -> None:
         old, new = self._chosen, updated(self._chosen, session)
-        if self._check is not None and "language" in new.fields and new.fields != old.fields:
+        if self._check is not None and new.fields != old.fields and {"language", "languages"} & set(new.fields):
             await self._check(new.fields)
         if (old.format, old.vad) != (new.format, new.vad):
             await self._start_over()
@@ -197,6 +201,7 @@ class Session:
         self._before_ms += self._chosen.format.ms(self._kept_from + len(self._kept))
         self._kept.clear()
         self._kept_from = 0
+        self._spoken_from = None
         self._item = ""
         self._renew()
 
@@ -220,13 +225,7 @@ class Session:
             raise Refused("'audio' ends inside a sample; send whole samples", "audio")
         self._kept += data
         if self._chosen.vad is None:
-            if form.ms(len(self._kept)) > self._limits.most_turn_s * 1000:
-                await self._start_over()
-                raise Refused(
-                    f"more than {self._limits.most_turn_s:g} s came without a commit and were dropped; commit earlier",
-                    "audio",
-                    "input_audio_buffer_full",
-                )
+            await self._heard_without_turns(data)
             return
         for frame in self._frames.frames(form.samples(data)):
             turned = self._turn_state.frame(self._detector.frame(frame))
@@ -240,6 +239,25 @@ class Session:
                 await self._partial.pause()
             elif self._partial.due(heard_s):
                 self._partial.start(self._item, bytes(self._kept), heard_s, self._chosen.described())
+
+    async def _heard_without_turns(self, data: bytes) -> None:
+        """Turns end by commits: silence that nobody ends is forgotten, speech that nobody ends is refused."""
+        form, most_ms = self._chosen.format, self._limits.most_turn_s * 1000
+        for frame in self._frames.frames(form.samples(data)):
+            turned = self._turn_state.frame(self._detector.frame(frame))
+            if turned is not None and turned[0] == "started" and self._spoken_from is None:
+                self._spoken_from = form.size(turned[1])
+        if form.ms(len(self._kept)) <= most_ms:
+            return
+        newest = self._kept_from + len(self._kept) - form.size(_SILENCE_KEPT_MS)
+        self._forget(newest if self._spoken_from is None else min(newest, self._spoken_from))
+        if form.ms(len(self._kept)) > most_ms:
+            await self._start_over()
+            raise Refused(
+                f"more than {self._limits.most_turn_s:g} s came without a commit and were dropped; commit earlier",
+                "audio",
+                "input_audio_buffer_full",
+            )
 
     def _so_far(self) -> tuple[bytes, dict[str, str]]:
         """The turn's audio until now, and the fields of its form."""
@@ -284,7 +302,7 @@ class Session:
         said = await self._partial.end()
         ahead = await self._ahead.end(self._turn_state.spoken_ms)
         turn = _Turn(self._item or self._new_id("item"), audio, self._chosen.described(), said, ahead)
-        self._item = ""
+        self._item, self._spoken_from = "", None
         await self.send("input_audio_buffer.committed", previous_item_id=self._previous, item_id=turn.id)
         self._previous = turn.id
         await self._turns.put(turn)
@@ -314,6 +332,7 @@ class Session:
         at: dict[str, Any] = {"item_id": turn.id, "content_index": 0}
         seconds = int(turn.fields["sample_rate"]) * (2 if turn.fields["input_audio_codec"] == "pcm_s16le" else 1)
         text, said = "", turn.said
+        languages: list[dict[str, str]] = []
         try:
             async for what, piece in self._whole(turn):
                 if what == "delta":
@@ -321,9 +340,12 @@ class Session:
                     if text.startswith(said) and len(text) > len(said):
                         await self._say(turn.id, text[len(said) :])
                         said = text
+                elif what == "language":
+                    languages.append({"code": piece})
                 else:
+                    found = {"languages": languages} if languages or "language" not in turn.fields else {}
                     usage = {"type": "duration", "seconds": round(len(turn.audio) / seconds, 3)}
-                    await self.send(f"{_DELTAS}.completed", **at, transcript=piece, usage=usage)
+                    await self.send(f"{_DELTAS}.completed", **at, transcript=piece, usage=usage, **found)
         except Refused as e:
             error = {"type": "invalid_request_error", "code": e.code, "message": str(e), "param": e.param or None}
             await self.send(f"{_DELTAS}.failed", **at, error=error)

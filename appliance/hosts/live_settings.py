@@ -20,6 +20,8 @@ _TYPES: dict[str, Literal["pcm_s16le", "mulaw", "alaw"]] = {
 }
 _OLD_FORMATS = {"pcm16": ("audio/pcm", 24000), "g711_ulaw": ("audio/pcmu", 8000), "g711_alaw": ("audio/pcma", 8000)}
 _PCM_RATES = (8000, 16000, 24000)
+# what parts the values of a list in a form's field, how many there may be and how long one is
+_LISTS = {"languages": (",", 8, 40), "keywords": ("\n", 64, 64)}
 
 
 class Refused(Exception):
@@ -36,7 +38,7 @@ class Refused(Exception):
 
 
 class Chosen(Struct, frozen=True):
-    """``fields``: of the transcription's form. ``vad`` None: turns end by commits."""
+    """``fields``: of the transcription's form, lists as one string. ``vad`` None: turns end by commits."""
 
     format: Format = Format()
     fields: dict[str, str] = field(default_factory=lambda: {"model": "whisper-1"})
@@ -58,7 +60,9 @@ class Chosen(Struct, frozen=True):
         }  # fmt: skip
         audio = {
             "format": {"type": kinds[self.format.codec], "rate": self.format.rate},
-            "transcription": {n: self.fields.get(n) for n in ("model", "language", "prompt") if n in self.fields},
+            "transcription": {
+                name: value.split(_LISTS[name][0]) if name in _LISTS else value for name, value in self.fields.items()
+            },
             "turn_detection": detection,
             "noise_reduction": None,
         }
@@ -108,6 +112,23 @@ def _fields(value: Any) -> dict[str, str]:
             if not isinstance(given[name], str) or len(given[name]) > 2000:
                 raise Refused(f"transcription.{name} is not a string of at most 2000 characters", name)
             fields[name] = given[name]
+    for name, (between, most, longest) in _LISTS.items():
+        values = given.get(name)
+        if not values:
+            continue
+        if (
+            not isinstance(values, list)
+            or len(values) > most
+            or not all(
+                isinstance(value, str)
+                and 0 < len(value.strip()) <= longest
+                and value.isprintable()
+                and between not in value
+                for value in values
+            )
+        ):
+            raise Refused(f"transcription.{name} is not a list of at most {most} short strings", name)
+        fields[name] = between.join(values)
     return fields
 
 

@@ -66,9 +66,11 @@ def build(speech: Speech, how: Shape, *, model: str, max_wait_s: float, max_audi
         workers=how.workers,
         observer=metrics,
         name="whisper",
+        share_out=how.device == "cpu",  # windows are encoded one by one there, and decoded at the same price
     )
     cpu = ThreadPoolExecutor(max(2, how.workers), thread_name_prefix="features")
-    transcriber = Transcriber(speech, batcher, cpu, metrics, in_flight=max(4, how.max_batch // 2), buckets=how.buckets)
+    in_flight = max(4, 3 * how.workers, how.max_batch // 2)
+    transcriber = Transcriber(speech, batcher, cpu, metrics, in_flight=in_flight, buckets=how.buckets)
     decoder = AudioDecoder(workers=max(2, how.workers), limits=DecodeLimits(max_audio_s=max_audio_s))
     return Host(decoder, batcher, transcriber, metrics, model=model, clock=time.monotonic, limits=limits)
 

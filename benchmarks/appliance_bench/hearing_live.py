@@ -73,6 +73,7 @@ def served(model_dir: Path) -> Iterator[tuple[int, str, int]]:
             process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         try:
             _wait_for(home / "log", process, ("live: ws://", "transcribe: ready"))
+            _wait_for_gateway(port)  # it sees a moment later what the supervisor says
             yield port, (home / "admin.key").read_text().strip(), process.pid
         finally:
             process.terminate()
@@ -97,6 +98,14 @@ def _wait_for(log: Path, process: subprocess.Popen[bytes], lines: Sequence[str])
     while not all(line in log.read_text(errors="replace") for line in lines):
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"appliance serve did not get ready:\n{log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.1)
+
+
+def _wait_for_gateway(port: int) -> None:
+    deadline = time.monotonic() + _START_S
+    while httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code != 200:
+        if time.monotonic() > deadline:
+            raise RuntimeError("the gateway does not see its engine")
         time.sleep(0.1)
 
 

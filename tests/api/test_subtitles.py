@@ -146,6 +146,16 @@ def test_events_as_the_client_types_them() -> None:
     assert TranscriptionTextDoneEvent.model_validate_json(done[6:], strict=True).text == "नमस्ते. How are you?"
 
 
+def test_what_was_detected_is_in_the_last_event() -> None:
+    found = {**RESULT, "detected": True, "language": "hi", "language_probability": 0.93333}
+    done = done_event(found)
+    assert json.loads(done[6:])["language_probability"] == 0.9333
+    (language,) = TranscriptionTextDoneEvent.model_validate_json(done[6:], strict=True).languages or ()
+    assert language.code == "hi"
+    assert json.loads(done_event({**found, "language": None})[6:])["languages"] == []
+    assert "languages" not in json.loads(done_event(RESULT)[6:])
+
+
 HINDI = {
     "text": " नमस्ते",
     "duration_s": 2.0,

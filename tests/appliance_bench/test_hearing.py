@@ -13,7 +13,7 @@ import av
 import pytest
 
 from appliance_bench import wer
-from appliance_bench.hearing import compared, invented, joined, parser, score, server_of
+from appliance_bench.hearing import compared, invented, joined, parser, repeated, score, server_of
 from appliance_bench.hearing_corpora import SENTENCES, directory
 from appliance_bench.hearing_hours import encoded
 from appliance_bench.speech_corpus import Clip, NoCorpus
@@ -44,6 +44,30 @@ def test_speed_and_both_error_rates_of_a_side_and_of_two(tmp_path: Path) -> None
     assert both["speed_ratio"] == 4.0
     assert both["points"]["wer"]["difference"] == -25.0
     assert both["points"]["wer"]["low"] <= -25.0 <= both["points"]["wer"]["high"] <= 0.0
+
+
+def test_one_long_file_is_heard_by_both_sides_in_turns(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    class Side:
+        def __init__(self, name: str, text: str, walls: list[float]) -> None:
+            self.name, self.text, self.walls = name, text, walls
+
+        def at_once(self, concurrency: int) -> Side:
+            assert concurrency == 1
+            return self
+
+        def transcribe(self, clips: list[Clip], language: str) -> Run:
+            order.append(self.name)
+            return Run({one.name: self.text for one in clips}, self.walls.pop(0), 1.0)
+
+    one = clip(tmp_path, "a", "one two", 12.0)
+    ours, theirs = Side("ours", "one two", [1.0, 2.0, 3.0]), Side("theirs", "one", [2.0, 2.0, 9.0])
+    found = repeated(one, "en", theirs, ours, 3)  # type: ignore[arg-type]
+    assert order == ["theirs", "ours", "ours", "theirs", "theirs", "ours"]
+    assert found["host"]["1"]["walls_s"] == [1.0, 2.0, 3.0] and found["host"]["1"]["rtfx"] == 6.0
+    assert found["host"]["1"]["speed_ratios"] == [2.0, 1.0, 3.0] and found["host"]["1"]["speed_ratio"] == 2.0
+    assert (found["baseline"]["wer"], found["host"]["1"]["wer"]) == (50.0, 0.0)
 
 
 def test_words_where_nobody_speaks(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -40,17 +41,18 @@ class Speech:
         return [(c["attempt_ordinal"], c["engine"], c["status"]) for c in calls]
 
 
+def without_the_fake(toml: Path) -> None:
+    """The fake engine of the stack transcribes too: out of the way, so that those of a test are left to choose from."""
+    fake = '[engines.speech]\nkind = "fake"\ntask = "transcribe"'
+    toml.write_text(toml.read_text().replace(fake, fake.replace('"transcribe"', '"chat"')))
+
+
 @pytest.fixture(scope="module")
 def running() -> Iterator[Speech]:
     stack = Stack(SETTINGS.replace("whisper-1", "x"))
     toml = stack.home / "appliance.toml"
     toml.write_text(toml.read_text().replace('whisper-1 = "fake-whisper"', 'whisper-1 = "whisper-tiny"'))
-    # the fake engine of the stack transcribes too: out of the way, so that two are left to choose from
-    toml.write_text(
-        toml.read_text().replace(
-            '[engines.speech]\nkind = "fake"\ntask = "transcribe"', '[engines.speech]\nkind = "fake"\ntask = "chat"'
-        )
-    )
+    without_the_fake(toml)
     with speech_hosts(stack.home) as (whisper, conformer):
         secret = stack.home / "webhook.secret"
         secret.write_text(SECRET)
@@ -145,6 +147,10 @@ def test_a_stream_is_routed_too(speech: Speech) -> None:
     speech.whisper.language, speech.conformer.text = "hi", HINDI
     answer = speech.post(stream="true")
     assert HINDI in answer.text
+    last = json.loads(answer.text.strip().rpartition("data: ")[2])
+    assert (last["languages"], last["language_probability"]) == ([{"code": "hi"}], 0.9)
+    assert '"languages"' not in speech.post(stream="true", language="hi").text
+    del speech.whisper.calls[1:]
     assert [p["stream"] for _, p in speech.whisper.calls] == [False]
 
 
@@ -182,8 +188,9 @@ def test_which_languages_are_heard_can_be_asked_before_anybody_speaks(speech: Sp
         return speech.stack.client.get("/v1/audio/languages", params={"model": "whisper-1", **query}).json()
 
     models = {one["language"]: one["models"] for one in ask()["data"]}
-    assert len(set(models)) > 100
+    assert len(models) > 100
     assert models["hi"] == ["conformer-tiny", "whisper-tiny"]
+    assert "yue" not in models  # Whisper knows it from large-v3 on
     assert models["sat"] == ["conformer-tiny"] and models["fr"] == ["whisper-tiny"]
     assert ask(language="od-IN")["data"] == [{"language": "or", "name": "Odia", "models": ["conformer-tiny"]}]
     unknown = ask(language="tlh")["error"]
@@ -225,6 +232,44 @@ def test_live_audio_goes_first_and_only_the_live_process_can_say_so(speech: Spee
 def test_keywords_reach_the_engine(speech: Speech) -> None:
     assert speech.post(language="en", **{"keywords[]": ["UPI", "Aadhaar"]}).status_code == 200
     assert speech.whisper.calls[0][1]["hotwords"] == ["UPI", "Aadhaar"]
+
+
+def test_modes_and_a_stereo_call_reach_the_engine_and_the_answer(speech: Speech) -> None:
+    speech.conformer.text = "मेरी फ़ाइल"
+    latin = speech.post(language="hi", mode="translit").json()["text"]
+    assert latin.isascii() and latin.lower().startswith("mer")
+    assert speech.post(language="hi", mode="codemix").json()["text"] == "मेरी file"
+    assert speech.post(language="hi", mode="verbatim").json()["text"] == "मेरी फ़ाइल"
+    assert [p.get("verbatim", False) for _, p in speech.conformer.calls] == [False, False, True]
+    call = speech.post(language="hi", response_format="diarized_json", **{"known_speaker_names[]": ["agent", "caller"]})
+    assert speech.conformer.calls[-1][1]["split"] is True
+    assert [segment["text"] for segment in call.json()["segments"]] == ["मेरी फ़ाइल"]
+    refused = speech.post(language="hi", mode="sing").json()["error"]
+    assert refused["param"] == "mode" and "codemix" in refused["message"]
+
+
+WITHOUT_TOKENS = ("brx", "doi", "kok", "ks", "mai", "mni", "or", "sat")
+
+
+def test_what_whisper_has_no_token_for_is_refused_with_the_command_and_whisper_is_not_asked() -> None:
+    stack = Stack('[engines.whisper]\nkind = "whisper"\ntask = "transcribe"\nmodel = "whisper-tiny"\n')
+    try:
+        with speech_hosts(stack.home) as (whisper, _):
+            without_the_fake(stack.home / "appliance.toml")
+            stack.gateway.kill()
+            stack.gateway.wait()
+            stack.start_gateway()
+            wait_until(lambda: stack.state("whisper"), 10, "the gateway sees its engine")
+            alone = Speech(stack, whisper, whisper)
+            for code in WITHOUT_TOKENS:
+                answer = alone.post(model="whisper-tiny", language=code)
+                error = answer.json()["error"]
+                assert (answer.status_code, error["code"]) == (400, "language_not_installed"), code
+                assert "`appliance models pull indic-conformer-600m-multilingual`" in error["message"]
+            assert not whisper.calls
+            assert alone.post(model="whisper-tiny", language="hi").status_code == 200
+    finally:
+        stack.stop()
 
 
 # jobs

@@ -46,6 +46,17 @@ def test_a_full_bucket_goes_at_once_and_keeps_its_rest():
     assert items(queue.take(10.0)) == ["c"]
 
 
+def test_a_batch_is_shared_out_among_the_workers_that_are_free():
+    queue: BatchQueue[str] = BatchQueue(Limits(4, 0.0))
+    for item in "abcdefghi":
+        add(queue, item)
+    assert items(queue.take(0.0, among=2)) == ["a", "b", "c", "d"]  # a full one each
+    assert items(queue.take(0.0, among=2)) == ["e", "f", "g"]
+    assert items(queue.take(0.0, among=1)) == ["h", "i"]
+    add(queue, "j")
+    assert items(queue.take(0.0, among=4)) == ["j"]
+
+
 def test_buckets_do_not_mix_and_the_oldest_head_goes_first():
     queue: BatchQueue[str] = BatchQueue(Limits(2, 1.0))
     add(queue, "old", key="quiet", now=0.0)
@@ -329,6 +340,20 @@ async def test_two_workers_run_two_batches_at_a_time_and_never_three():
     assert batcher.depth == 1
     gate.open()
     assert await asyncio.gather(*tasks) == ["A", "B", "C"]
+    await batcher.close()
+
+
+async def test_items_that_came_together_go_to_both_workers():
+    gate = Gate(held=True)
+    batcher: Batcher[str, str] = Batcher(gate, Limits(8, 0.0), workers=2, share_out=True)
+    tasks = [asyncio.ensure_future(batcher.submit(item, key="k")) for item in "abcd"]
+    await asyncio.sleep(0)
+    batcher.start()
+    await gate.called()
+    await gate.called()
+    assert sorted(map(len, gate.batches)) == [2, 2]
+    gate.open()
+    assert await asyncio.gather(*tasks) == ["A", "B", "C", "D"]
     await batcher.close()
 
 

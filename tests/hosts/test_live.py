@@ -43,6 +43,7 @@ class Gateway:
         self.status = 402
         self.says: Callable[[int], str] | None = None  # by the bytes of a turn
         self.headers: list[str] = []
+        self.keywords: list[Any] = []
         self.languages_asked: list[dict[str, str]] = []
         self.asked = asyncio.Event()
         self.go = asyncio.Event()
@@ -50,7 +51,7 @@ class Gateway:
 
     async def languages(self, request: Request) -> Response:
         self.languages_asked.append(dict(request.query_params))
-        if request.query_params["language"] in ("hi", "en"):
+        if request.query_params["language"] in ("hi", "ta", "en"):
             return JSONResponse({"data": []})
         error = {"message": "no language known here; accepted here: hi, en, or auto", "code": "unknown_language"}
         return JSONResponse({"error": {**error, "param": "language"}}, 400)
@@ -66,12 +67,16 @@ class Gateway:
         audio = await form["file"].read()  # type: ignore[union-attr]
         self.headers.append(request.headers.get("x-appliance-live", ""))
         self.asked.set()
+        self.keywords = form.getlist("keywords")
         self.turns.append({**{k: v for k, v in form.items() if k != "file"}, "bytes": len(audio)})
         await self.go.wait()
         if self.refuse:
             return JSONResponse({"error": {"message": "no", "code": "budget_exceeded", "param": None}}, self.status)
         text = f"turn {len(self.turns)}" if self.says is None else self.says(len(audio))
-        events = [{"type": "transcript.text.delta", "delta": text}, {"type": "transcript.text.done", "text": text}]
+        done = {"type": "transcript.text.done", "text": text}
+        if "language" not in form:
+            done["languages"] = [{"code": "hi"}]
+        events = [{"type": "transcript.text.delta", "delta": text}, done]
         return Response("".join(f"data: {json.dumps(e)}\n\n" for e in events), media_type="text/event-stream")
 
     def client(self) -> httpx2.AsyncClient:
@@ -173,6 +178,7 @@ async def test_telephone_audio_with_manual_commits(kind: str, codec: str) -> Non
         await live.input_audio_buffer.commit()
         (*_, error) = await until(live, "error")
     assert (done.transcript, done.usage.seconds) == ("turn 1", 0.5)
+    assert [one.code for one in done.languages] == ["hi"]  # what was detected, as none was given
     assert (gateway.turns[0]["input_audio_codec"], gateway.turns[0]["bytes"]) == (codec, 4000)
     assert error.error.code == "input_audio_buffer_commit_empty"
 
@@ -208,6 +214,28 @@ async def test_a_language_that_is_not_heard_here_is_refused_when_it_is_set() -> 
         updated = await live.recv()  # the session goes on, with the language it had
         assert updated.type == "session.updated"
     assert [asked["language"] for asked in gateway.languages_asked] == ["hi", "tlh", "hi"]
+
+
+async def test_keywords_and_hints_of_the_protocol_reach_the_form() -> None:
+    gateway = Gateway()
+    given = {"model": "whisper-1", "languages": ["hi", "en"], "keywords": ["UPI", "Aadhaar, e-KYC"]}
+    audio = {"input": {"transcription": given, "turn_detection": None}}
+    session = {"type": "transcription", "audio": audio}
+    async with running(gateway) as client, client.realtime.connect(extra_query={"intent": "transcription"}) as live:
+        await live.recv()
+        await live.session.update(session=session)  # type: ignore[arg-type]
+        shown = (await live.recv()).session.audio.input.transcription
+        assert (shown.languages, shown.keywords) == (given["languages"], given["keywords"])
+        await live.input_audio_buffer.append(audio=base64.b64encode(LOUD.tobytes()).decode())
+        await live.input_audio_buffer.commit()
+        while (await live.recv()).type != "conversation.item.input_audio_transcription.completed":
+            pass
+        await live.session.update(session={**session, "audio": {"input": {"transcription": {"keywords": "UPI"}}}})  # type: ignore[arg-type]
+        event = await live.recv()
+        assert event.type == "error" and event.error.param == "keywords"
+    assert gateway.turns[0]["languages"] == "hi,en"
+    assert gateway.keywords == ["UPI", "Aadhaar, e-KYC"]
+    assert [asked["language"] for asked in gateway.languages_asked] == ["hi", "en"]
 
 
 async def test_a_gateway_that_is_away_does_not_stop_a_session_from_being_set_up() -> None:
@@ -345,3 +373,26 @@ async def test_audio_without_a_commit_is_bounded(events: Events) -> None:
     for _ in range(3):
         await one.receive(append(LOUD))
     assert events.seen[-1]["error"]["code"] == "input_audio_buffer_full"
+
+
+async def test_silence_without_a_commit_is_forgotten_and_what_is_said_after_it_is_a_turn(events: Events) -> None:
+    """Pipecat sends everything it hears and commits when its own detector says so: silence is no error there."""
+    asked: list[int] = []
+
+    async def count(audio: bytes, fields: dict[str, str], final: bool) -> AsyncIterator[tuple[str, str]]:
+        asked.append(len(audio))
+        yield "done", "text"
+
+    one = Session(events.send, count, Loud, Limits(most_turn_s=5.0))
+    working = asyncio.create_task(one.work())
+    await one.receive(b'{"type": "session.update", "session": {"turn_detection": null}}')
+    for piece in [QUIET] * 9 + [LOUD] + [QUIET] * 3:
+        await one.receive(append(piece))
+    await one.receive(b'{"type": "input_audio_buffer.commit"}')
+    await one.finish()
+    for _ in range(20):
+        await one.receive(append(QUIET))
+    working.cancel()
+    assert [e for e in events.seen if e["type"] == "error"] == []
+    assert 4.2 * 48000 <= asked[0] <= 5.0 * 48000  # a second of sound, the padding before it and the silence after it
+    assert one.received_ms == 33000
