@@ -14,6 +14,8 @@ import sys
 import click
 
 COMMANDS = {
+    "run": "A suite of workloads at given loads, as one run.",
+    "smoke": "Ten minutes of everything, beside the last committed run of this machine.",
     "tune": "Find the engines' best settings within latency targets, and keep them as this machine's profile.",
     "verify": "Whether this machine still does what its profile says.",
     "compare": "The ratio of two runs, metric by metric, with intervals.",
