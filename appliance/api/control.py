@@ -13,6 +13,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from appliance.api.reload import reload
 from appliance.api.service import Service
 from appliance.api.status import engines_report
@@ -32,8 +34,9 @@ class ControlServer:
         path = service.settings.run / "control.sock"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         operations = {"status": _threaded(self._status), "ledger.seen": _threaded(self._ledger_seen)}
-        # on the loop: what it changes is read there
-        self._server = LineServer(path, {**operations, "reload": self._reload}, _explain)
+        # on the loop: what they change or read is the loop's
+        on_loop = {"reload": self._reload, "policy.live": self._policy_live}
+        self._server = LineServer(path, {**operations, **on_loop}, _explain)
 
     async def start(self) -> None:
         """Listen. A socket that a dead gateway left behind is replaced."""
@@ -58,6 +61,12 @@ class ControlServer:
 
     def _reload(self, _: Message) -> Mapping[str, Any]:
         return reload(self._service, os.environ)
+
+    def _policy_live(self, _: Message) -> Mapping[str, Any]:
+        """What decides and is in no file: how busy each engine is (``appliance policy explain``)."""
+        now_s = self._service.monotonic()
+        entries = self._service.registry.entries
+        return {"engines": {name: msgspec.to_builtins(entry.load(now_s)) for name, entry in entries.items()}}
 
     def _ledger_seen(self, message: Message) -> Mapping[str, Any]:
         """Wait until the gateway has in memory what the ledger's ``version`` holds: a new key works at once."""

@@ -63,6 +63,7 @@ class Service:
         self._random_hex = HexPool()
         self.monotonic = monotonic
         self.decider = Decider(self.registry, lambda: ledger.tariff, clock, monotonic)
+        self.registry.queued = lambda: self.decider.active
         self.decider.max_output_tokens = lambda name: self.settings.engines[name].hosted.max_output_tokens
         self.policing = Policing(lambda: self.settings, self.decider, clock, self._ended)
         self.live = Vouched(settings.run)

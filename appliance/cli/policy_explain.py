@@ -1,9 +1,9 @@
 """``appliance policy explain``: where one request would go now, and why, without sending it anywhere.
 
-What it is: the body through the gateway's own checks, reader and ``Decider``, over the ledger's tenants and prices and
-the engines' state files.
+What it is: the body through the gateway's own checks, reader and ``Decider``, over the ledger's tenants and prices, the
+engines' state files, and what a running gateway says of how busy they are (``run/control.sock``).
 What it refuses to be: a recorded request; ``appliance requests explain ID`` shows what became of one. Its plan is of a
-first turn and of this moment; what only the gateway knows (requests in flight, breakers, predicted times) is not in it.
+first turn and of this moment.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from appliance.pipeline.deciding import Decider, Known
     from appliance.policy.values import Candidate, Decision, Policy
 
+_ASK_WITHIN_S = 2.0
+
 
 @click.command()
 @click.argument("request", type=click.Path(path_type=Path))
@@ -36,16 +38,17 @@ if TYPE_CHECKING:
 def explain(request: Path, policy_file: Path | None, tenant_id: str, as_json: bool) -> None:
     """Where REQUEST would go now, and why: a file with the body of a chat completion, or - for standard input.
 
-    Nothing is sent and nothing is recorded. The engines are taken as their state files say; where none runs, as if all
-    three kinds were up.
+    Nothing is sent and nothing is recorded. The engines are taken as their state files and the running gateway say;
+    where none runs, as if all three kinds were up.
     """
     body = _body(request)
     with opened() as ledger:
         policy, tenant, registry = _policy(ledger, policy_file), _tenant(ledger, tenant_id), _registry(ledger)
+        live = _live(ledger.settings, registry)
         decision, known, supposed = _decided(
             body, policy, tenant, _decider(ledger, registry), registry, ledger.settings
         )
-    found = _found(decision, known, supposed)
+    found = {**_found(decision, known, supposed), "gateway": live}
     if as_json:
         print_json(found)
         return
@@ -99,6 +102,24 @@ def _registry(ledger: Open) -> Registry:
     registry = Registry(ledger.settings, time.time)
     registry.read_states()
     return registry
+
+
+def _live(settings: Settings, registry: Registry) -> bool:
+    """Bring ``registry`` to what the gateway knows of its engines' load; False where no gateway tells."""
+    import msgspec
+
+    from appliance.cli.control import Refused, ask
+    from appliance.engines.registry import Load
+
+    try:
+        answer = ask(settings.run / "control.sock", "policy.live", timeout_s=_ASK_WITHIN_S)
+        loads = msgspec.convert((answer or {}).get("engines", {}), dict[str, Load])
+    except (Refused, OSError, msgspec.ValidationError):
+        return False  # an overloaded one, or one of another version: what the files say is still worth showing
+    for name, load in loads.items():
+        if name in registry.entries:
+            registry.entries[name].take_load(load, time.monotonic())
+    return answer is not None
 
 
 def _decider(ledger: Open, registry: Registry) -> Decider:
@@ -209,4 +230,6 @@ def _lines(found: dict[str, Any]) -> list[str]:
     if found["refusal"] is not None:
         lines.append(f"refused: {found['refusal']}")
     lines += [f"not {one['route']} on {one['engine']}: {one['why']} ({one['reason']})" for one in found["not_tried"]]
+    if not found["gateway"]:
+        lines.append("no gateway runs here: requests in flight, breakers and predicted times are not in this")
     return lines

@@ -65,6 +65,10 @@ class Breaker:
             if retry_after_s is None:
                 self._until_s = max(self._until_s, now_s + pause_s)
 
+    def spare(self, now_s: float, for_s: float) -> None:
+        """Not to be asked for so long, by what another process knows."""
+        self._until_s = max(self._until_s, now_s + for_s)
+
     def heard(self, error: ApplianceError | None, now_s: float) -> None:
         """How an attempt ended: None is a whole answer. Errors that the caller can mend are no failures."""
         if error is None:

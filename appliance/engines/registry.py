@@ -1,7 +1,8 @@
 """Which engines there are, and which of them can take a request now.
 
 What it is: a reader of the state files that ``engine run`` writes to ``run/NAME.json`` (4 times a second),
-and a prober of ``kind = "openai"`` engines that run elsewhere (every 2 s, ``GET /v1/models``).
+a prober of ``kind = "openai"`` engines that run elsewhere (every 2 s, ``GET /v1/models``), and, where ``queued`` says
+so, of vLLM's queues (``queues``).
 What it refuses to be: a supervisor. It starts, stops and restarts nothing.
 What it costs: one directory listing and a stat an engine, 4 times a second (about 30 µs each round).
 """
@@ -24,6 +25,7 @@ from appliance.engines.address import Network, parse_address
 from appliance.engines.breaker import Breaker
 from appliance.engines.chat import ChatEngine
 from appliance.engines.hosted import HostedEngine
+from appliance.engines.queues import LOOK_EVERY_S, look
 from appliance.engines.transcribe import OpenAITranscribeEngine, TranscribeEngine
 from appliance.engines.translate import TranslateEngine
 from appliance.engines.wire import Pool
@@ -69,6 +71,20 @@ class BusyTime:
         return busy, elapsed
 
 
+class Load(msgspec.Struct, frozen=True):
+    """How busy an engine is, as its gateway knows it: what another process is told who wants to reckon as it does.
+
+    ``first_ms`` is until the first token by the latest answers, None where none was seen, when ``beside`` requests were
+    in the engine; ``waits_s`` is for how long it is spared after failures.
+    """
+
+    in_flight: int = 0
+    elsewhere: int = 0
+    first_ms: float | None = None
+    beside: float = 0.0
+    waits_s: float = 0.0
+
+
 class Entry:
     """One engine: its last known state, its adapter, how many requests are in it, and how they end."""
 
@@ -78,6 +94,7 @@ class Entry:
         self.pool = pool
         self.salted = salted
         self.in_flight = 0
+        self.elsewhere = 0  # requests in it that are not this gateway's, when its queue was last looked at
         self.busy = BusyTime()
         self.breaker = Breaker()
         self.usual_s = 0.0  # what a whole answer takes, by the latest of them; 0: none was seen
@@ -104,14 +121,24 @@ class Entry:
         if first_ms is not None:
             weight = 1.0 if self._first_ms is None else _LATEST
             self._first_ms = (self._first_ms or 0.0) + (first_ms - (self._first_ms or 0.0)) * weight
-            self._beside += (self.in_flight - self._beside) * weight
+            self._beside += (self.in_flight + self.elsewhere - self._beside) * weight
 
     @property
     def predicted_ttft_ms(self) -> float | None:
         """What the next request may expect: as the latest did, by how many more or fewer are in it now."""
         if self._first_ms is None:
             return None
-        return self._first_ms * (self.in_flight + 1) / (self._beside + 1)
+        return self._first_ms * (self.in_flight + self.elsewhere + 1) / (self._beside + 1)
+
+    def load(self, now_s: float) -> Load:
+        """How busy it is now."""
+        return Load(self.in_flight, self.elsewhere, self._first_ms, self._beside, self.breaker.waits_s(now_s))
+
+    def take_load(self, load: Load, now_s: float) -> None:
+        """As busy as another process says: whoever only asks has no requests of its own to go by."""
+        self.in_flight, self.elsewhere = load.in_flight, load.elsewhere
+        self._first_ms, self._beside = load.first_ms, load.beside
+        self.breaker.spare(now_s, load.waits_s)
 
     def enter(self) -> None:
         """A request begins on it."""
@@ -136,6 +163,8 @@ class Registry:
         self._seen: dict[str, tuple[int, int]] = {}
         self._round = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
+        self._looker: asyncio.Task[None] | None = None
+        self.queued: Callable[[], bool] = lambda: False  # whether anybody asks how long an answer would take
         self._probers: dict[str, asyncio.Task[None]] = {}
         self.entries: dict[str, Entry] = {}
 
@@ -143,6 +172,7 @@ class Registry:
         """Read the state files once, then keep reading and probing in the background."""
         self.read_states()
         self._reader = asyncio.create_task(self._read_forever())
+        self._looker = asyncio.create_task(self._look_forever())
         for name, engine in self._settings.engines.items():
             self._start_probing(name, engine)
 
@@ -152,7 +182,7 @@ class Registry:
 
     async def close(self) -> None:
         """Stop the background tasks and close idle connections."""
-        tasks = [*self._probers.values(), *([self._reader] if self._reader is not None else [])]
+        tasks = [*self._probers.values(), *(task for task in (self._reader, self._looker) if task is not None)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -189,6 +219,15 @@ class Registry:
                 self._round = asyncio.Event()
             except Exception:  # out of descriptors, say: this task must outlive it, or no change is ever seen again
                 _log.exception("the engines' state files could not be read; trying again")
+
+    async def _look_forever(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                if self.queued():
+                    await look(list(self.entries.values()))
+            except Exception:
+                _log.exception("the engines' queues could not be looked at; trying again")
 
     def read_states(self) -> None:
         """One round over the configured engines' state files."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from gateway import Gateway, gateway
+from gateway import HOSTED, Gateway, gateway
 
 from appliance.hosts.fake_answers import FakeOptions
+from appliance.hosts.fake_gemini import Options
 
 SAYS = {"a": FakeOptions(text="the order is late. the customer wants money back.")}
 HINDI = "मेरा ऑर्डर OD-123 अभी तक नहीं आया है, कृपया बताइए कि वह कब तक पहुँचेगा।"
@@ -71,3 +73,25 @@ async def test_stored_text_is_enough() -> None:
         response = await g.client.post(f"/v1/conversations/{conv}/handoff", json={"model": "fake"})
         assert response.status_code == 200, response.text
         assert response.json()["messages"][-1]["content"] == SAYS["a"].text
+
+
+async def test_the_customers_next_turn_goes_on_without_repeating() -> None:
+    """No id is sent: the thread is found by its messages, as clients do that know nothing of conversations."""
+    policy = HOSTED + '[value_classes.high]\nhosted_first = true\n[intents.refund]\nvalue_class = "high"\n'
+    far = Options(text="Your refund for OD-123 has begun.")
+    async with gateway(engines=SAYS, policy=policy, hosted=True, residency="hosted_allowed", gemini=far) as g:
+        first = await g.ask(messages=MESSAGES, metadata={"intent": "refund"})
+        assert first.headers["x-appliance-route"] == "hosted"
+        conv = first.headers["x-conversation-id"]
+        told = await g.client.post(
+            f"/v1/conversations/{conv}/handoff", json={"messages": MESSAGES, "language": "en", "model": "fake"}
+        )
+        assert told.status_code == 200, told.text
+        later = [*MESSAGES, {"role": "assistant", "content": far.text}, {"role": "user", "content": "कब तक?"}]
+        again = await g.ask(messages=later)
+        assert again.headers["x-conversation-id"] == conv
+        assert (again.headers["x-appliance-route"], again.headers["x-appliance-reason"]) == ("hosted", "sticky")
+        assert g.gemini is not None and g.gemini.counters.last is not None
+        sent = json.loads(g.gemini.counters.last.body)["contents"]
+        assert [turn["role"] for turn in sent] == ["user", "model", "user", "model", "user"]
+        assert "OD-123" in sent[0]["parts"][0]["text"] and sent[-1]["parts"][0]["text"] == "कब तक?"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from gateway import HOSTED, gateway
 
 from appliance.cli.main import main
 
@@ -82,3 +84,34 @@ def test_mistakes_name_themselves(home: Path) -> None:
     assert "no tenant 'x'" in run("policy", "explain", "-", "--tenant", "x", body=body("hi"), code=1)
     (home / "policy.toml").write_text("[hostd]\n")
     assert "hosted" in run("policy", "explain", "-", body=body("hi"), code=1)
+
+
+def test_without_a_gateway_it_says_what_is_missing(home: Path) -> None:
+    assert "no gateway runs here" in run("policy", "explain", "-", body=body("hi"))
+    assert explained("hi")["gateway"] is False
+
+
+async def test_a_running_gateway_says_how_busy_its_engines_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = HOSTED + "[intents.quick]\nttft_ms = 100\n"
+    async with gateway(engines={"a": None}, policy=policy, hosted=True, residency="hosted_allowed") as g:
+        monkeypatch.setenv("APPLIANCE_HOME", str(g.home))
+        monkeypatch.setenv("APPLIANCE_RUN", str(g.home / "run"))
+        gemini = f'[engines.gemini]\nkind = "hosted"\napi_key_file = "{g.home}/gemini.key"\nhosted.region = "global"\n'
+        (g.home / "appliance.toml").write_text('[engines.a]\nkind = "fake"\nmodel = "a"\n' + gemini)
+        asked = body("hello", intent="quick").replace("default", "a")
+
+        async def told() -> tuple[dict[str, Any], list[tuple[str, str]]]:
+            out = await asyncio.to_thread(run, "policy", "explain", "-", "--json", body=asked)
+            found = json.loads(out)
+            return found, [(step["route"], step["reason"]) for step in found["attempts"]]
+
+        found, attempts = await told()
+        assert found["gateway"] is True and attempts[0] == ("local", "routine")
+        entry = g.service.registry.entries["a"]
+        entry.took(1.0, 50.0)
+        entry.elsewhere = 3
+        assert (await told())[1][0] == ("hosted", "capacity_overflow")
+        entry.elsewhere = 0
+        for _ in range(3):
+            entry.breaker.failed(g.service.monotonic())
+        assert (await told())[1][0] == ("hosted", "engine_unhealthy")

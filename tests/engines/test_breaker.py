@@ -115,3 +115,11 @@ def test_it_hears_retry_after_and_success() -> None:
 def test_retry_after_in_seconds_only(value: str, seconds: float | None) -> None:
     assert retry_after_of(EngineUnavailable("x", headers={"retry-after": value})) == seconds
     assert retry_after_of(EngineUnavailable("x")) is None
+
+
+def test_it_is_spared_as_another_process_says_and_never_shorter_than_it_knows() -> None:
+    breaker = Breaker()
+    breaker.spare(10.0, 5.0)
+    assert (breaker.allows(14.9), breaker.waits_s(12.0), breaker.allows(15.0)) == (False, 3.0, True)
+    breaker.spare(10.0, 0.0)
+    assert not breaker.allows(14.9)
