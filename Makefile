@@ -6,7 +6,7 @@
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test check lock clean setup setup-dev models bench-gateway bench-speech bench-translate bench-routing gpu-check speech-doc faults-doc measure-policy soak bench-report soak-engines train-language-id measure-language-id train-embedded lint-deploy test-deploy dist test-slow bench-hearing codemix test-two-boxes
+.PHONY: help serve test check lock clean setup setup-dev models bench bench-gateway bench-speech bench-translate bench-routing gpu-check speech-doc faults-doc measure-policy soak bench-report soak-engines train-language-id measure-language-id train-embedded lint-deploy test-deploy dist test-slow bench-hearing codemix test-two-boxes
 
 serve: setup models ## set up, fetch the models, and serve on APPLIANCE_HOST:APPLIANCE_PORT
 	@exec $(PY) -m appliance serve
@@ -22,6 +22,7 @@ else
 endif
 
 test-slow: setup-dev ## the tests that compare with references on hundreds of sentences (10 to 20 minutes)
+	@SEARCH_SEEDS=20 $(PY) -m pytest -q -o faulthandler_timeout=3600 tests/appliance_bench/test_search.py
 	@RUNNER_SENTENCES=300 PARITY_SENTENCES=500 $(PY) -m pytest -q -o faulthandler_timeout=3600 tests/hosts/test_indictrans_runner.py tests/appliance_models/indictrans2/test_dequantize.py
 
 check: setup-dev ## ruff, mypy and the import rules
@@ -41,6 +42,9 @@ models: setup ## fetch, verify and convert the embedded models
 
 lock: ## compile locks/*.txt from pyproject.toml (UPGRADE=1 moves every version)
 	@sh setup/run lock $(if $(UPGRADE),--upgrade)
+
+bench: setup-dev models ## ten minutes of everything, beside the last committed run of this machine and these versions
+	@$(PY) -m appliance bench smoke $(ARGS)
 
 bench-gateway: setup-dev ## what the gateway adds, against a fake engine
 	@$(PY) -m appliance_bench.gateway $(ARGS)

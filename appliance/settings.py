@@ -212,6 +212,7 @@ class EngineSettings(_Strict):
     ``kv_cache_bytes``: vllm's KV cache (of each GPU it is on); the memory plan decides where it is not set.
     ``gpus``: which it runs on, by nvidia-smi's numbers, empty for none; the plan decides where it is not set.
     ``threads``: CPU threads of the engine, 0 = its own default.
+    ``gpu_percent``: the share of a GPU's multiprocessors it may use at a time where NVIDIA MPS runs, 0 = all.
     ``heartbeat_s``: how long it may stand still under requests, beside what a step takes (docs/supervision.md).
     """
 
@@ -227,6 +228,7 @@ class EngineSettings(_Strict):
     max_context_tokens: int = Field(default=0, ge=0)
     max_concurrent: int = Field(default=0, ge=0)
     threads: int = Field(default=0, ge=0)
+    gpu_percent: int = Field(default=0, ge=0, le=100)
     ready_within_s: float = Field(default=600.0, gt=0)
     heartbeat_s: float = Field(default=30.0, gt=0)
     extra_args: tuple[str, ...] = ()

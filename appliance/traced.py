@@ -17,7 +17,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
 from appliance.engines import Call
-from appliance.engines.registry import Entry
+from appliance.engines.entry import Entry
 from appliance.errors import ApplianceError
 from appliance.pipeline import Pipeline, Sink, Work
 from appliance.pipeline.trial import Held, Trial

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from appliance.engines import Call
-from appliance.engines.registry import Entry, Registry
+from appliance.engines.entry import Entry
+from appliance.engines.registry import Registry
 from appliance.errors import (
     ApplianceError,
     BadRequest,

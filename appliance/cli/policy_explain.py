@@ -109,7 +109,7 @@ def _live(settings: Settings, registry: Registry) -> bool:
     import msgspec
 
     from appliance.cli.control import Refused, ask
-    from appliance.engines.registry import Load
+    from appliance.engines.entry import Load
 
     try:
         answer = ask(settings.run / "control.sock", "policy.live", timeout_s=_ASK_WITHIN_S)

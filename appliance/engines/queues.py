@@ -9,14 +9,10 @@ What it costs: one ``GET /metrics`` an engine every 2 s (vLLM's is 58 KB and tak
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
+from appliance.engines.entry import Entry
 from appliance.errors import ApplianceError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from appliance.engines.registry import Entry
 
 LOOK_EVERY_S = 2.0
 _LOOK_WITHIN_S = 1.0

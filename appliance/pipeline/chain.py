@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from appliance.engines.registry import Entry
+from appliance.engines.entry import Entry
 from appliance.errors import (
     ApplianceError,
     BadRequest,

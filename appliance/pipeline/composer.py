@@ -13,7 +13,8 @@ from contextlib import suppress
 from operator import itemgetter
 
 from appliance.engines import Call
-from appliance.engines.registry import Entry, Registry
+from appliance.engines.entry import Entry
+from appliance.engines.registry import Registry
 from appliance.errors import ApplianceError, LedgerUnavailable
 from appliance.ledger import Ledger
 from appliance.ledger.settling import answering

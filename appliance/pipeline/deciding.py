@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from appliance.engines.registry import Entry, Registry
+from appliance.engines.entry import Entry
+from appliance.engines.registry import Registry
 from appliance.ledger.tariff import Tariff
 from appliance.pipeline.reading import Reader, Said, Topic
 from appliance.pipeline.work import Run, Work

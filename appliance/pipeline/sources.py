@@ -16,7 +16,8 @@ import msgspec
 from msgspec.structs import replace
 
 from appliance.engines import Call
-from appliance.engines.registry import Entry, Registry
+from appliance.engines.entry import Entry
+from appliance.engines.registry import Registry
 from appliance.errors import ApplianceError
 from appliance.ledger.tariff import LOCAL, Tariff
 from appliance.pipeline.work import Run, Work

@@ -41,7 +41,12 @@ def _arguments(grant: Grant) -> list[str]:
 
 
 def visible_gpus(engine: EngineSettings) -> dict[str, str]:
-    """The GPUs an engine sees, numbered as nvidia-smi numbers them. Nothing is said where nobody decided."""
+    """The GPUs an engine sees, numbered as nvidia-smi numbers them, and its share of them under MPS.
+
+    Nothing is said where nobody decided.
+    """
+    # without the MPS daemon CUDA does not read it
+    share = {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": str(engine.gpu_percent)} if engine.gpu_percent else {}
     if engine.gpus is None:
-        return {}
-    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, engine.gpus))}
+        return share
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, engine.gpus)), **share}

@@ -169,7 +169,7 @@ class EngineRun:
         if found.matches and profile:
             found = Tuned(said="runs as shipped: it ran out of memory with its tuned profile")
         self._tuned = found
-        return found.apply(engine)
+        return found.apply(engine, self._wanted())
 
     def _wanted(self) -> EngineSettings:
         """The engine's settings as configured, with the model that was swapped in."""

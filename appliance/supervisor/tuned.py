@@ -30,23 +30,33 @@ _SMI_TIMEOUT_S = 20.0
 
 
 class Tuned(Struct, frozen=True):
-    """``args`` and ``threads`` (0: not set) of a matching profile.
+    """``args``, ``threads``, ``gpu_percent`` and ``kv_cache_bytes`` (0: not set) of a matching profile.
 
     ``said`` is for people, empty where there is none.
     """
 
     args: tuple[str, ...] = ()
     threads: int = 0
+    gpu_percent: int = 0
+    kv_cache_bytes: int = 0
     said: str = ""
     matches: bool = False
 
-    def apply(self, engine: EngineSettings) -> EngineSettings:
-        """``engine`` with what was measured, wherever the operator has set nothing himself."""
+    def apply(self, engine: EngineSettings, configured: EngineSettings | None = None) -> EngineSettings:
+        """``engine`` with what was measured, wherever the operator has set nothing himself.
+
+        ``configured``: his settings, where ``engine`` also has what the memory plan granted, which gives way.
+        """
         if not self.matches:
             return engine
+        own = configured or engine
         changes: dict[str, object] = {"extra_args": (*self.args, *engine.extra_args)}
-        if self.threads and not engine.threads:
+        if self.threads and not own.threads:
             changes["threads"] = self.threads
+        if self.gpu_percent and not own.gpu_percent:
+            changes["gpu_percent"] = self.gpu_percent
+        if self.kv_cache_bytes and own.kv_cache_bytes is None:
+            changes["kv_cache_bytes"] = self.kv_cache_bytes
         return engine.model_copy(update=changes)
 
 
@@ -74,7 +84,8 @@ def _of_model(path: Path, settings: Settings, engine: EngineSettings) -> Tuned:
         if differs := _differs(table, settings, engine):
             return Tuned(said=f"runs as shipped: profile {path.stem} was measured with {differs}")
         args = tuple(str(each) for each in table["args"])
-        return Tuned(args, int(table["threads"]), f"runs with profile {path.stem} ({_worth(table)})", True)
+        share = (int(table.get("gpu_percent", 0)), int(table.get("kv_cache_bytes", 0)))
+        return Tuned(args, int(table["threads"]), *share, f"runs with profile {path.stem} ({_worth(table)})", True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         return Tuned(said=f"runs as shipped: profile {path.stem} cannot be read ({type(e).__name__}: {e})"[:200])
 

@@ -25,7 +25,9 @@ class Knobs(Struct, frozen=True):
     gates: tuple[Gate, ...]
 
 
-# knob -> the argument of the host or of vLLM; ``threads`` is a setting of the engine instead
+# settings of the engine instead of arguments
+SETTINGS = ("threads", "gpu_percent", "kv_cache_bytes")
+# knob -> the argument of the host or of vLLM
 ARGUMENTS = {
     "workers": "--workers",
     "max_batch": "--max-batch",
@@ -49,7 +51,7 @@ SWITCHES = {
 
 
 def arguments(which: Config) -> tuple[str, ...]:
-    """A configuration as command line; ``threads`` is left out (``threads``)."""
+    """A configuration as command line; what is a setting is left out (``settings``)."""
     found: list[str] = []
     for name, value in which:
         if name in SWITCHES:
@@ -59,9 +61,10 @@ def arguments(which: Config) -> tuple[str, ...]:
     return tuple(found)
 
 
-def threads(which: Config) -> int:
-    """CPU threads of the engine; 0 is its own default."""
-    return int(dict(which).get("threads", 0))
+def settings(which: Config) -> dict[str, int]:
+    """What of it is a setting of the engine: CPU threads, its share of a GPU under MPS, its KV cache; 0 is not set."""
+    values = dict(which)
+    return {name: int(values.get(name, 0)) for name in SETTINGS}
 
 
 def knobs(task: str, cores: int, gpu: bool) -> Knobs:

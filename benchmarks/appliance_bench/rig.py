@@ -39,7 +39,7 @@ _READY_WITHIN_S = 600.0
 _STOP_WITHIN_S = 40.0
 # how many times the limit a load lasts at least, and with how many requests at most
 _SPAN, _MOST_REQUESTS = 8, 3000
-_WARM = {"chat": 8, "translate": 48, "transcribe": 8}
+WARM = {"chat": 8, "translate": 48, "transcribe": 8}
 _PREEMPTIONS = re.compile(rb"^vllm:num_preemptions_total\S* ([0-9.e+]+)$", re.MULTILINE)
 
 
@@ -99,7 +99,7 @@ class Rig:
         load, preemptions = asyncio.run(self._load(engine, jobs, rate, workload))
         if engine.process.poll() is not None:
             self._engines.pop(which)
-            word = _how_it_ended(engine.home, self.task)
+            word = how_it_ended(engine.home, self.task)
             engine.stop()
             return broken(word, time.monotonic() - began, rate)
         return summarise(
@@ -145,7 +145,7 @@ class Rig:
         client = Client(engine.address)
         try:
             if not engine.warm:
-                warm = self.workload.jobs(self.model, False, _WARM[self.task], tag="warm")
+                warm = self.workload.jobs(self.model, False, WARM[self.task], tag="warm")
                 await drive.together(client, warm, 8)
                 engine.warm = True
             before = await _preemptions(client) if self.task == "chat" else 0
@@ -201,7 +201,7 @@ def start(task: str, model: str, which: Config, models: Path) -> Engine:
     (home / "models").symlink_to(models.resolve())
     extra = json.dumps(list(knobs.arguments(which)))
     lines = [f"[engines.{task}]", f'kind = "{KINDS[task]}"', f'task = "{task}"', f"model = {json.dumps(model)}"]
-    lines += [f"extra_args = {extra}", f"threads = {knobs.threads(which)}"]
+    lines += [f"extra_args = {extra}", *(f"{name} = {value}" for name, value in knobs.settings(which).items() if value)]
     (home / "appliance.toml").write_text("\n".join(lines) + "\n")
     env = {k: v for k, v in os.environ.items() if k not in ("APPLIANCE_RUN", "APPLIANCE_LEDGER_URL")}
     env["APPLIANCE_HOME"] = str(home)
@@ -236,7 +236,8 @@ def _ready(engine: Engine) -> str:
     raise CannotServe("never_ready", f"no answer within {_READY_WITHIN_S:g} s")
 
 
-def _how_it_ended(home: Path, task: str) -> str:
+def how_it_ended(home: Path, task: str) -> str:
+    """The class of an engine's end, as its supervisor wrote it."""
     return str(_state(home / "run" / f"{task}.json").get("exit") or "crashed")
 
 

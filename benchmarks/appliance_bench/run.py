@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"suites and workloads: {known}",
     )
     p.add_argument("suite", nargs="?", help="a suite, or a workload with --loads")
+    p.add_argument("--workloads", type=Path, default=workloads.HERE, help="directory of workloads of yours")
     p.add_argument("--loads", help="requests/s (sessions, callers) instead of the suite's: 1,2,4")
     p.add_argument("--seconds", type=float, default=0.0, help="of each load (default: the suite's)")
     p.add_argument("--repeats", type=int, default=0, help="of the whole suite (default: the suite's)")
@@ -99,8 +100,8 @@ def measure(
     options: Options, args: argparse.Namespace, argv: Sequence[str], out: Path, earlier: Run | None = None
 ) -> tuple[Path, bool]:
     """The run's file, and whether it is whole."""
-    sheet = suites.load(options.suite, options.loads)
-    every = list(suites.cells(sheet, options.repeats, options.seconds))
+    sheet = suites.load(options.suite, options.loads, items=args.workloads)
+    every = list(suites.cells(sheet, options.repeats, options.seconds, args.workloads))
     done = msgspec.to_builtins(earlier.results) if earlier is not None else []
     missing = [cell for cell in every if cell.key not in measured(earlier)]
     how = cells.Conditions(
@@ -237,7 +238,7 @@ def _options(args: argparse.Namespace, earlier: Run | None) -> Options:
         raise RecordError("a load is above 0")
     if args.slo:
         slo.parse(args.slo)
-    sheet = suites.load(args.suite, loads)
+    sheet = suites.load(args.suite, loads, items=args.workloads)
     kind, density = args.arrivals, list[float]()
     if kind == "ledger":
         kind, density = "shaped", ledger_times.density(profiles.home())

@@ -33,7 +33,7 @@ _SPEED_REQUESTS = {"chat": 32, "translate": 200, "transcribe": 24}
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(prog="appliance bench tune", description=(__doc__ or "").partition("\n")[0])
-    p.add_argument("--engine", choices=(*workloads.ENGINES, "all"), default="all")
+    p.add_argument("--engine", choices=(*workloads.ENGINES, "all", "split"), default="all")
     p.add_argument("--model", help="of the catalogue, for one engine (default: the embedded one)")
     p.add_argument("--slo", default="", help="ttft_p99_ms=500,tpot_p99_ms=50 (default: the workload's own)")
     p.add_argument("--budget", default="60m", help="for everything: 60m, 2h (default 60m)")
@@ -58,6 +58,10 @@ def main(argv: Sequence[str]) -> int:
     if not args.no_profile:
         profiles.writable(directory)
     with alone(profiles.home()):
+        if args.engine == "split":
+            from appliance_bench import split  # it is made of what is here
+
+            return 0 if split.run(args, limit_s, directory) else 130
         for task in tasks:
             if not one(task, args, limit_s / len(tasks), directory):
                 return 130
@@ -274,7 +278,7 @@ def table(task: str, model: str, targets: Sequence[slo.Target], found: Found, ru
         "kind": rig.KINDS[task],
         "revision": profiles.revision(profiles.home() / "models", model),
         "args": [] if default else list(knobs.arguments(chosen.which)),
-        "threads": 0 if default else knobs.threads(chosen.which),
+        **({"threads": 0} if default else knobs.settings(chosen.which)),
         "workload": run["suite"],
         "goodput_per_s": round(g.value, 4),
         "goodput_low_per_s": round(g.low, 4),

@@ -108,13 +108,27 @@ def test_a_place_that_is_none(tmp_path: Path) -> None:
 
 
 def test_rows_of_requests(tmp_path: Path) -> None:
-    rows = [{"at_s": n / 10, "ttft_ms": 5.0, "ok": True} for n in range(1000)]
+    rows = [{"at_s": n / 10, "ttft_ms": None if n % 7 else 5.0, "name": "ā", "ok": True} for n in range(1000)]
     path = records.write_requests("bench-chat-1", rows, tmp_path, part="r0")
-    assert path.name == "bench-chat-1.r0.requests.jsonl.gz"
+    assert path.name == "bench-chat-1.r0.requests.parquet"
     assert list(records.read_requests(path)) == rows
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(records.RecordError, match="cannot be read as rows"):
         list(records.read_requests(path))
+
+
+def test_rows_with_other_fields_and_of_other_kinds(tmp_path: Path) -> None:
+    path = records.write_requests("bench-chat-2", [{"a": 1}, {"a": 2.5, "b": "x"}], tmp_path)
+    assert list(records.read_requests(path)) == [{"a": 1.0, "b": None}, {"a": 2.5, "b": "x"}]
+    with pytest.raises(records.RecordError, match="these rows are no table"):
+        records.write_requests("bench-chat-3", [{"a": 1}, {"a": "x"}], tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_rows_of_the_first_runs_are_read() -> None:
+    (old,) = (Path(__file__).parents[2] / "benchmarks" / "results").glob("capacity-fake-*.requests.jsonl.gz")
+    rows = list(records.read_requests(old))
+    assert len(rows) > 100 and {"at_s", "e2e_ms"} <= rows[0].keys()
 
 
 def test_reading_what_is_no_run(tmp_path: Path) -> None:

@@ -236,3 +236,19 @@ def test_the_suites_that_come_along_are_whole() -> None:
         keys = [cell.key for cell in cells]
         assert len(set(keys)) == len(keys), name
         assert all(cell.engines for cell in cells)
+
+
+def test_a_workload_of_ones_own(appliance: Appliance, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    sheet = 'about = "ours"\nengine = "translate"\nitems = "ours.jsonl"\nslo = "e2e_p95_ms=500"\n'
+    (mine / "ours.toml").write_text(sheet)
+    items = [{"text": f"text {n}", "source": "eng_Latn", "target": "hin_Deva", "reference": "x"} for n in range(4)]
+    (mine / "ours.jsonl").write_text("".join(json.dumps(one) + "\n" for one in items))
+    argv = ["ours", "--loads", "20", "--seconds", "0.3", "--url", appliance.url]
+    with pytest.raises(records.RecordError, match="there is no suite 'ours'"):
+        bench(tmp_path, *argv)
+    assert bench(tmp_path, *argv, "--workloads", str(mine)) == 0
+    made = only(tmp_path)
+    assert (made.suite, made.slo) == ("ours", {"e2e_p95_ms": 500})
+    assert str(tmp_path) not in (tmp_path / "out" / f"{made.id}.json").read_text()

@@ -48,3 +48,8 @@ def test_other_engines_get_their_place_only() -> None:
     assert found == whisper.model_copy(update={"gpus": (2,)})
     assert visible_gpus(found) == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "2"}
     assert visible_gpus(whisper) == {}
+    shared = whisper.model_copy(update={"gpu_percent": 30})
+    assert visible_gpus(shared) == {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": "30"}
+    assert visible_gpus(found.model_copy(update={"gpu_percent": 30})).keys() == {
+        *visible_gpus(found), "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
+    }  # fmt: skip

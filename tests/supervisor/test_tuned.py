@@ -54,6 +54,17 @@ def test_what_a_tune_writes_is_what_an_engine_starts_with(settings: Settings) ->
     assert "1.50x as shipped" in found.said
 
 
+def test_a_division_of_the_machine_is_taken_where_the_operator_says_nothing(settings: Settings) -> None:
+    wrote(settings, gpu_percent=40, kv_cache_bytes=1 << 30)
+    found = tuned.tuned(settings, ENGINE)
+    started = found.apply(ENGINE)
+    assert (started.gpu_percent, started.kv_cache_bytes) == (40, 1 << 30)
+    granted = ENGINE.model_copy(update={"kv_cache_bytes": 1 << 28})  # by the memory plan, which gives way
+    assert found.apply(granted, ENGINE).kv_cache_bytes == 1 << 30
+    own = ENGINE.model_copy(update={"gpu_percent": 90, "kv_cache_bytes": 1 << 29})
+    assert (found.apply(own).gpu_percent, found.apply(own).kv_cache_bytes) == (90, 1 << 29)
+
+
 def test_machines_are_named_alike_on_both_sides() -> None:
     assert tuned.this_machine() == profiles.machine()
     assert tuned.digest(tuned.this_machine()) == fingerprint.digest(profiles.machine())
