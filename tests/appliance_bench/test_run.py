@@ -132,8 +132,12 @@ def test_ctrl_c_keeps_what_is_done_and_resume_measures_the_rest_once(appliance: 
     argv = [sys.executable, "-P", "-m", "appliance_bench", "run", "translation-short", "--loads", "30,40,50,60"]
     argv += ["--seconds", "1", "--url", appliance.url, "--seed", "7", "--generator", "own", "--out", str(out)]
     env = environment({"APPLIANCE_BENCH_KEY": KEY, "APPLIANCE_HOME": str(tmp_path / "home")})
-    process = subprocess.Popen(argv, env=env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               start_new_session=True)  # fmt: skip
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit it ignored
+    try:
+        process = subprocess.Popen(argv, env=env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   text=True, start_new_session=True)  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("[3 of 4"):  # two are measured
