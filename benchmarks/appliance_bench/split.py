@@ -29,6 +29,7 @@ from appliance_bench.workloads import ENGINES
 SUITE = "mixed"
 _ROUNDS, _ALONE = 3, 2
 _PROBES, _ROUND_PROBES = 5.0, 2.3
+_ROOM_GIB = 16
 
 
 def plan(limit_s: float, probe_s: float, start_s: float, configurations: int, keeps: bool) -> tuple[Budget, list[str]]:
@@ -65,15 +66,17 @@ def run(args: argparse.Namespace, limit_s: float, directory: Path) -> bool:
     parts = parts_of(args.workload or SUITE, profiles.path_of(directory), cores, bool(gpus))
     if not gpus and (far := [t for p in parts for t in p.workload.targets if t.percentile > 95]):
         raise RecordError(f"{far[0].name} cannot be claimed on a machine without a GPU; ask for p95")
+    # a second engine of each kind beside the first: rounds then need no restart
+    keeps = not gpus and int(on["hardware"]["memory_gib"]) >= _ROOM_GIB
     say = tune.Progress(limit_s)
     its = divisions(parts, cores, gpu_mib, mps_runs())
-    with Shared(parts, keep=1 if gpus else 2, seed=args.seed) as shared:
+    with Shared(parts, keep=2 if keeps else 1, seed=args.seed) as shared:
         say(f"split: {', '.join(f'{p.workload.name} {p.weight:.0%}' for p in parts)}")
         if gpus and not mps_runs():
             say("  NVIDIA MPS does not run here: memory is split, multiprocessors are not")
         per_s, start_s = shared.speed(its.shipped)
         probe_s = shared.seconds(parts, per_s * 0.5, 0) + 5.0
-        planned, said = plan(limit_s - say.spent_s, probe_s, start_s, args.configurations, not gpus)
+        planned, said = plan(limit_s - say.spent_s, probe_s, start_s, args.configurations, keeps)
         for line in [f"about {per_s:.3g} requests/s of the mix with many callers, {start_s:.0f} s to start", *said]:
             say(f"  {line}")
         search = Search(
